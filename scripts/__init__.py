@@ -1,0 +1,1 @@
+"""The commands of this repository: `scripts/<verb>` starts `scripts.lib.<verb>`."""

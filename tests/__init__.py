@@ -1,0 +1,1 @@
+"""The tests, by kind: unit, integration, e2e, faults; fakes of our own ports."""

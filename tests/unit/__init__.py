@@ -1,0 +1,1 @@
+"""Tests of rules and values: milliseconds each, nothing started but small tools."""
