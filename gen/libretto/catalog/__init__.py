@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/catalog; see scripts/generate."""

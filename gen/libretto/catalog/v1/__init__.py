@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/catalog/v1; see scripts/generate."""

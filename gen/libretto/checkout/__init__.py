@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/checkout; see scripts/generate."""

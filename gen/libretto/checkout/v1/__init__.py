@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/checkout/v1; see scripts/generate."""

@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/common; see scripts/generate."""

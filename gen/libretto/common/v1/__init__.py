@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/common/v1; see scripts/generate."""

@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/inventory; see scripts/generate."""

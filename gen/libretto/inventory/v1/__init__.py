@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/inventory/v1; see scripts/generate."""

@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/payment; see scripts/generate."""

@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/payment/v1; see scripts/generate."""

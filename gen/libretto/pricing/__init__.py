@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/pricing; see scripts/generate."""

@@ -1,0 +1,1 @@
+"""Generated from protos/libretto/pricing/v1; see scripts/generate."""
