@@ -87,7 +87,10 @@ def migration_findings() -> str:
     migrations = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("services/*/migrations/*.sql"))]
     if not migrations:
         return ""
-    return complaint_of("squawk", "--pg-version", "16", "--assume-in-transaction", "--reporter", "gcc", *migrations)
+    command = ("squawk", "--pg-version", "16", "--assume-in-transaction", "--reporter", "gcc")
+    # The connection that migrates sets both timeouts; the contracts limit what the integers count.
+    settled = ("--exclude", "require-lock-timeout,require-statement-timeout,prefer-bigint-over-int")
+    return complaint_of(*command, *settled, *migrations)
 
 
 def fix() -> None:

@@ -115,7 +115,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchProducts(self, request, context):
-        """Finds active products whose title, description, category or SKU hold every word of the query, best first, then by id.
+        """Finds active products whose title, description, category or SKU hold every word of the query (the last one may be
+        only begun), best first, then by id.
         Refuses: PAGE_TOKEN_INVALID. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

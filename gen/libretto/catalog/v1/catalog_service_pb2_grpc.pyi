@@ -54,7 +54,8 @@ class CatalogServiceStub:
     Refuses: PAGE_TOKEN_INVALID. Safe to retry.
     """
     SearchProducts: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.SearchProductsRequest, _catalog_service_pb2.SearchProductsResponse]
-    """Finds active products whose title, description, category or SKU hold every word of the query, best first, then by id.
+    """Finds active products whose title, description, category or SKU hold every word of the query (the last one may be
+    only begun), best first, then by id.
     Refuses: PAGE_TOKEN_INVALID. Safe to retry.
     """
     CreateProduct: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateProductRequest, _catalog_service_pb2.CreateProductResponse]
@@ -98,7 +99,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     Refuses: PAGE_TOKEN_INVALID. Safe to retry.
     """
     SearchProducts: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.SearchProductsRequest, _catalog_service_pb2.SearchProductsResponse]  # type: ignore[assignment]
-    """Finds active products whose title, description, category or SKU hold every word of the query, best first, then by id.
+    """Finds active products whose title, description, category or SKU hold every word of the query (the last one may be
+    only begun), best first, then by id.
     Refuses: PAGE_TOKEN_INVALID. Safe to retry.
     """
     CreateProduct: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateProductRequest, _catalog_service_pb2.CreateProductResponse]  # type: ignore[assignment]
@@ -163,7 +165,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.SearchProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.SearchProductsResponse, _abc.Awaitable[_catalog_service_pb2.SearchProductsResponse]]:
-        """Finds active products whose title, description, category or SKU hold every word of the query, best first, then by id.
+        """Finds active products whose title, description, category or SKU hold every word of the query (the last one may be
+        only begun), best first, then by id.
         Refuses: PAGE_TOKEN_INVALID. Safe to retry.
         """
 

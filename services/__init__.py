@@ -1,0 +1,1 @@
+"""The services of Libretto, one folder each, on the floor of `services.common`."""

@@ -1,0 +1,32 @@
+"""Work that goes on beside the calls: a loop that runs a task again and again until its service stops."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from services.common.logs import get_logger
+from services.common.values import Clock
+
+_log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def repeated(
+    name: str, interval_seconds: float, task: Callable[[], Awaitable[object]], clock: Clock
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a task every so many seconds while the block is open. A task that fails is logged, and run again next time."""
+
+    async def loop() -> None:
+        while True:
+            await clock.sleep(interval_seconds)
+            try:
+                await task()
+            except Exception as error:  # noqa: BLE001 - the top of a background loop: it must outlive what fails in it.
+                _log.error("background task failed", task=name, error_type=type(error).__qualname__)
+
+    running = asyncio.create_task(loop(), name=name)
+    try:
+        yield running
+    finally:
+        running.cancel()
+        await asyncio.wait([running])

@@ -1,0 +1,24 @@
+"""The active currencies of ISO 4217 and how many decimal digits each one's minor unit has.
+
+Source: ISO 4217, list one (amendment 176). Codes without a minor unit of their own (XAU, XDR, XXX …) are left out:
+nobody pays with them.
+"""
+
+_TWO_DIGITS = """
+AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW CNY COP COU
+CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES
+KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR
+NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP
+TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG
+""".split()
+_NO_DIGITS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()
+_THREE_DIGITS = "BHD IQD JOD KWD LYD OMR TND".split()
+_FOUR_DIGITS = "CLF UYW".split()
+
+MINOR_DIGITS = {
+    **dict.fromkeys(_TWO_DIGITS, 2),
+    **dict.fromkeys(_NO_DIGITS, 0),
+    **dict.fromkeys(_THREE_DIGITS, 3),
+    **dict.fromkeys(_FOUR_DIGITS, 4),
+}
+"""Decimal digits of the minor unit by currency code."""

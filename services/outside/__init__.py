@@ -1,0 +1,1 @@
+"""Simulated outside parties: processes with ledgers of their own, which import nothing of Libretto."""

@@ -1,0 +1,1 @@
+"""Pricing: quotes, each the promise of a total until it expires."""
