@@ -14,7 +14,7 @@ _log = get_logger(__name__)
 async def repeated(
     name: str, interval_seconds: float, task: Callable[[], Awaitable[object]], clock: Clock
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run a task every so many seconds while the block is open. A task that fails is logged, and run again next time."""
+    """Run a task every so many seconds while the block is open; one that fails is logged, and run again next time."""
 
     async def loop() -> None:
         while True:

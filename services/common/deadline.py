@@ -102,7 +102,7 @@ def for_call(method: Method, rules: DeadlineRules) -> float:
     """Return the timeout in seconds of a call that goes out now; refuse one that has too little left to begin."""
     left_seconds = remaining_seconds()
     if left_seconds is None:
-        left_seconds = method.default_deadline_seconds or 0.0
+        left_seconds = method.default_deadline_seconds
     timeout_seconds = left_seconds - rules.margin_seconds
     if timeout_seconds < rules.minimum_seconds:
         message = f"Too little time is left to call {method.full_name}."
@@ -113,5 +113,5 @@ def for_call(method: Method, rules: DeadlineRules) -> float:
 def _time_left(method: Method, context: Context) -> float:
     left_seconds: float | None = context.time_remaining()
     if left_seconds is None or left_seconds > _UNLIMITED_SECONDS:
-        left_seconds = method.default_deadline_seconds or 0.0
+        left_seconds = method.default_deadline_seconds
     return left_seconds

@@ -11,6 +11,7 @@ an incident id that finds the traceback in the logs; the exception's text
 stays out of both, as it may hold personal data.
 """
 
+import asyncio
 import datetime as dt
 import functools
 import secrets
@@ -69,8 +70,9 @@ class RemoteError(Exception):
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         for detail in status.details:
             detail.Unpack(info) or detail.Unpack(retry)
-        self.service = info.domain.removesuffix(_DOMAIN_SUFFIX)
-        self.reason = info.reason
+        ours = info.domain.endswith(_DOMAIN_SUFFIX)
+        self.service = info.domain.removesuffix(_DOMAIN_SUFFIX) if ours else ""
+        self.reason = info.reason if ours else ""
         self.metadata = dict(info.metadata)
         wait_seconds = retry.retry_delay.ToTimedelta().total_seconds()
         self.retry_after_seconds = wait_seconds if wait_seconds > 0 else None
@@ -131,11 +133,21 @@ def layer(_method: Method, handler: Handler) -> Handler:
             status = to_status(error)
         except RemoteError as error:
             status = _of_dependency(error)
+        except asyncio.CancelledError as error:
+            if _cancelled_by_caller():
+                raise
+            status = incident(error)  # A task of ours was cancelled under it; passed on, it would never be answered.
         except Exception as error:  # noqa: BLE001 - the outermost seam: what no one expected must not reach the caller.
             status = incident(error)
         raise StatusError(status)
 
     return answering
+
+
+def _cancelled_by_caller() -> bool:
+    """Tell whether the task of this call was cancelled: the caller went away, or the server's grace has ended."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def incident(error: BaseException) -> status_pb2.Status:

@@ -146,7 +146,7 @@ class Fields:
         if value == 0 and at_least > 0:
             self.refuse(name, "FIELD_REQUIRED", "is missing")
         elif not at_least <= value <= at_most:
-            self.refuse(name, "FIELD_OUT_OF_RANGE", f"is {value}; {at_least} to {at_most} are allowed")
+            self.refuse(name, "FIELD_OUT_OF_RANGE", f"takes {at_least} to {at_most}")
         return value
 
     def currency(self, name: str, value: str) -> str:

@@ -11,6 +11,9 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from libretto.common.v1 import options_pb2
 
+_FOREIGN_DEADLINE_SECONDS = 5.0
+"""The default deadline of methods that are not Libretto's, such as those of health checks."""
+
 Context = grpc.aio.ServicerContext[Message, Message]
 """What gRPC tells a handler about its call."""
 
@@ -24,8 +27,8 @@ class Method:
 
     full_name: str
     """Service and method, such as `libretto.catalog.v1.CatalogService/GetProduct`."""
-    default_deadline_seconds: float | None
-    """The deadline of a call whose caller sets none. None for methods that are not Libretto's."""
+    default_deadline_seconds: float
+    """The deadline of a call whose caller sets none."""
 
 
 def method_of(path: str) -> Method:
@@ -35,7 +38,7 @@ def method_of(path: str) -> Method:
     method = descriptor_pool.Default().FindServiceByName(service_name).methods_by_name[method_name]
     options = method.GetOptions()
     if not options.HasExtension(options_pb2.default_deadline):
-        return Method(full_name, None)
+        return Method(full_name, _FOREIGN_DEADLINE_SECONDS)
     return Method(full_name, options.Extensions[options_pb2.default_deadline].ToTimedelta().total_seconds())
 
 

@@ -75,7 +75,7 @@ def _refuse(fields: Fields) -> None:
 def _decode(token: str) -> tuple[str, ...] | None:
     """Return the texts of a token, or None for what no list of ours makes, or PostgreSQL could not compare with."""
     try:
-        key = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        key = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True))
         if not isinstance(key, list) or not all(isinstance(part, str) and "\0" not in part for part in key):
             return None
         "".join(key).encode()

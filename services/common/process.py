@@ -9,20 +9,26 @@ from typing import TypeVar
 import uvloop
 
 from services.common import logs, tracing
+from services.common.migrations import MigrationError
 from services.common.server import Running
 from services.common.settings import ServiceSettings, SettingsError, load
 from services.common.tracing import Telemetry
+from services.common.values import DependencyUnavailableError
 
 S = TypeVar("S", bound=ServiceSettings)
 _log = logs.get_logger(__name__)
 
 
 def main(service: str, kind: type[S], serve: Callable[[S, Telemetry], Awaitable[Running]]) -> None:
-    """Run a service until it is told to stop. A wrong setting, or an address that is taken, ends it with a sentence."""
+    """Run a service until it is told to stop.
+
+    A wrong setting, an address that is taken, a database that does not answer or whose schema is not ours end it with a
+    sentence.
+    """
     try:
         settings = load(kind, service)
         uvloop.run(_run(service, settings, serve))
-    except (SettingsError, OSError) as error:
+    except (SettingsError, OSError, DependencyUnavailableError, MigrationError) as error:
         sys.exit(f"{service} cannot start: {error}")
 
 

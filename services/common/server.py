@@ -108,7 +108,7 @@ class _Layers(grpc.aio.ServerInterceptor):
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = layers
-        self._wrapped: dict[str, "grpc.RpcMethodHandler[Any, Any]"] = {}
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -192,10 +192,11 @@ def _misread_field(message: Message) -> str | None:
     for descriptor, value in message.ListFields():
         if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
             continue
-        for item in value if descriptor.is_repeated else (value,):
+        items = ((f"[{index}]", item) for index, item in enumerate(value)) if descriptor.is_repeated else (("", value),)
+        for place, item in items:
             inner = _misread_field(item)
             if inner is not None:
-                return f"{descriptor.name}.{inner}"
+                return f"{descriptor.name}{place}.{inner}"
     return None
 
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from services.common.deadline import DeadlineRules
 
@@ -38,8 +38,8 @@ class ServiceSettings:
     """How long the service says NOT_SERVING before it refuses calls: in production, until its clients have seen it."""
     grace_ms: int = 5_000
     """How long open calls may take to end when the service stops."""
-    log_level: str = "INFO"
-    """The least level that is logged: DEBUG, INFO, WARNING or ERROR."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least level that is logged."""
     span_file: Path | None = None
     """A file to write spans to, one JSON object a line."""
 
@@ -75,6 +75,11 @@ def load(kind: type[S], service: str, environment: Mapping[str, str] = os.enviro
 def _read(hint: Any, text: str) -> Any:  # noqa: ANN401 - the type is known only when it runs.
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is Literal:
+        if text not in typing.get_args(hint):
+            message = f"takes one of {', '.join(typing.get_args(hint))}"
+            raise ValueError(message)
+        return text
     if hint is bool:
         if text not in {"true", "false"}:
             message = "takes true or false"

@@ -1,8 +1,8 @@
 """Becomes another program whose life is tied to its launcher's: when that is gone, the kernel sends a signal.
 
-`tied_command` says how to run a program so; this file then runs as a program itself, with nothing but the standard
-library: Linux forgets the parent-death signal at a change of user, and code of ours between fork and exec (`preexec_fn`)
-would be unsafe beside gRPC's threads. Elsewhere than on Linux nothing ties the two.
+`tied_command` says how to run a program so. This file then runs as a program itself, with nothing but the standard
+library: Linux forgets the parent-death signal at a change of user, and code of ours between fork and exec
+(`preexec_fn`) would be unsafe beside gRPC's threads. Elsewhere than on Linux nothing ties the two.
 """
 
 import ctypes

@@ -1,0 +1,1 @@
+"""Inventory: how many pieces of each SKU there are, and which of them are held or sold for orders."""
