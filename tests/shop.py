@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from libretto.pricing.v1 import pricing_service_pb2_grpc
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from scripts.lib.shop import SERVICES
 from services.common import tracing
 from services.common.database import Database, drop_database, ensure_database, open_database
 from services.common.server import Running
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from libretto.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
     from libretto.pricing.v1.pricing_service_pb2_grpc import PricingServiceAsyncStub
 
-SERVICES = ("catalog", "inventory", "payment", "pricing", "checkout")
-"""In an order in which each service comes after those that it calls."""
-CALLS = {"pricing": ("catalog",), "checkout": ("pricing", "inventory", "payment")}
-"""Which services each one calls."""
+CALLS = {service.name: service.calls for service in SERVICES}
+"""Which services each one calls, in an order in which each comes after those that it calls."""
 
 Overrides = Mapping[str, Mapping[str, str]]
 """Settings by service and name, such as `{"catalog": {"minimum_ms": "500"}}`."""
@@ -79,7 +78,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(
-    postgres_url: str, processor: Processor, services: tuple[str, ...] = SERVICES, overrides: Overrides | None = None
+    postgres_url: str, processor: Processor, services: Iterable[str] = tuple(CALLS), overrides: Overrides | None = None
 ) -> AsyncIterator[Shop]:
     """Serve some services, each on a database of its own that is dropped at the end."""
     shop = Shop(processor, InMemorySpanExporter())
@@ -105,7 +104,7 @@ def _settings(name: str, folder: Path, database_url: str, processor: Processor) 
         "database_url": database_url,
         "fingerprint_key": "a-key-for-tests",
     }
-    settings |= {f"{callee}_target": f"unix:{folder}/{callee}.sock" for callee in CALLS.get(name, ())}
+    settings |= {f"{callee}_target": f"unix:{folder}/{callee}.sock" for callee in CALLS[name]}
     if name == "payment":
         settings |= {"processor_url": f"http://{processor.address}", "processor_api_key": API_KEY}
     return settings

@@ -179,7 +179,8 @@ def fill_venv(uv: str) -> None:
 
 def uv_environment(uv: str) -> dict[str, str]:
     """Return settings for uv: this interpreter only, a cache that can be written, links only where links work."""
-    settings = {"UV_PYTHON_DOWNLOADS": "never"}
+    # The system's certificates, as pip has them: a registry on a company's network is signed by its own authority.
+    settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "1"}
     answer = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=False)
     cache = Path(answer.stdout.strip()) if answer.returncode == 0 else CACHE / "uv"
     try:

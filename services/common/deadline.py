@@ -20,6 +20,8 @@ from services.common.values import DeadlineExceededError, DeadlineTooShortError
 
 _UNLIMITED_SECONDS = 86_400.0
 """What gRPC states as time remaining when the caller sets no deadline is None, or absurdly long: longer than this."""
+_UNROUNDED_SHARE = 0.99
+"""gRPC rounds a timeout up where it writes it, by up to a hundredth: the caller gives up earlier than it seems here."""
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
@@ -113,5 +115,5 @@ def for_call(method: Method, rules: DeadlineRules) -> float:
 def _time_left(method: Method, context: Context) -> float:
     left_seconds: float | None = context.time_remaining()
     if left_seconds is None or left_seconds > _UNLIMITED_SECONDS:
-        left_seconds = method.default_deadline_seconds
-    return left_seconds
+        return method.default_deadline_seconds
+    return left_seconds * _UNROUNDED_SHARE

@@ -125,15 +125,15 @@ class Settlement:
                 return True
             try:
                 word = await self._ask(intent, asked_before=asked_before)
-                left = await self._intents.record(payment_id, word)
             except NoWordError as error:
                 if asked_before:
                     return await self._put_off(intent, str(error))
-            else:
-                if left == intent:
-                    return await self._put_off(intent, f"the word {word} decides nothing")
-                intent = left
-            asked_before = True
+                asked_before = True
+                continue
+            left = await self._intents.record(payment_id, word)
+            if left == intent:
+                return await self._put_off(intent, f"the word {word} decides nothing")
+            intent, asked_before = left, True
         return False
 
     async def _ask(self, intent: Intent, *, asked_before: bool) -> Authorization | None:

@@ -1,0 +1,1 @@
+"""The whole shop as real processes, through the scripts that people start."""

@@ -1,0 +1,1 @@
+"""Tests of payment over real gRPC, on real PostgreSQL, with the card processor in a process of its own."""

@@ -1,0 +1,1 @@
+"""Payment's rules by themselves: decisions, and the settlement against fakes of its ports."""
