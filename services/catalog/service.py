@@ -55,10 +55,8 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             page = parse_page(fields, request.page_size, request.page_token, key_length=2, filters=filters)
             after = page.position(fields, _list_position, LIST_START)
         products = await self._store.list_active(category, after, page.size + 1)
-        shown = products[: page.size]
-        more = len(products) > page.size
-        last_key = (shown[-1].title, str(shown[-1].product_id)) if more else None
-        return pb.ListProductsResponse(products=map(product_message, shown), next_page_token=page.next_token(last_key))
+        shown, next_page_token = page.cut(products, lambda product: (product.title, str(product.product_id)))
+        return pb.ListProductsResponse(products=map(product_message, shown), next_page_token=next_page_token)
 
     async def SearchProducts(self, request: pb.SearchProductsRequest, context: Context) -> pb.SearchProductsResponse:
         """Find active products by words."""
@@ -67,11 +65,9 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             page = parse_page(fields, request.page_size, request.page_token, key_length=2, filters=("search", query))
             after = page.position(fields, _search_position, SEARCH_START)
         found = await self._store.search(query, after, page.size + 1)
-        shown = found[: page.size]
-        more = len(found) > page.size
-        last_key = (repr(shown[-1].rank), str(shown[-1].product.product_id)) if more else None
+        shown, next_page_token = page.cut(found, lambda item: (repr(item.rank), str(item.product.product_id)))
         return pb.SearchProductsResponse(
-            products=[product_message(item.product) for item in shown], next_page_token=page.next_token(last_key)
+            products=[product_message(item.product) for item in shown], next_page_token=next_page_token
         )
 
     async def CreateProduct(self, request: pb.CreateProductRequest, context: Context) -> pb.CreateProductResponse:

@@ -69,16 +69,12 @@ class CheckoutServicer(checkout_service_pb2_grpc.CheckoutServiceServicer):
             if customer_id is not None:
                 fields.matching("customer_id", customer_id, REQUEST_ID, "1 to 64 characters of [A-Za-z0-9_-]")
             state = fields.optional_enum("state", request.state, order_pb2.OrderState.Name, "ORDER_STATE_", OrderState)
-            page = parse_page(
-                fields,
-                request.page_size,
-                request.page_token,
-                key_length=1,
-                filters=("ListOrders", request.customer_id, str(request.state)),
-            )
+            filters = ("orders", request.customer_id, str(request.state))
+            page = parse_page(fields, request.page_size, request.page_token, key_length=1, filters=filters)
             after = page.position(fields, UUID, None)
-        orders, next_page_token = await self._store.list_orders(page, after, customer_id, state)
-        return pb.ListOrdersResponse(orders=[order_message(order) for order in orders], next_page_token=next_page_token)
+        orders = await self._store.list_orders(after, customer_id, state, page.size + 1)
+        shown, next_page_token = page.cut(orders, lambda order: (str(order.order_id),))
+        return pb.ListOrdersResponse(orders=map(order_message, shown), next_page_token=next_page_token)
 
     async def _wait(self, keyed: Keyed[Placement], order: Order) -> Verdict:
         """Wait for a verdict until shortly before the call's time is over: from the saga here, or from the database."""

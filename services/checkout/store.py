@@ -29,7 +29,6 @@ from services.checkout.saga import Action
 from services.common import idempotency
 from services.common.database import Connection, Database, DatabaseUnavailableError
 from services.common.idempotency import Answered, Keyed, Refused, Undecided, Verdict
-from services.common.pages import Page
 from services.common.values import Address, DomainError, Money
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -99,9 +98,9 @@ class OrderStore:
         return _order(row)
 
     async def list_orders(
-        self, page: Page, after: UUID | None, customer_id: str | None, state: OrderState | None
-    ) -> tuple[list[Order], str]:
-        """Read a page of orders, newest first, from after one of them, and the token of the next page."""
+        self, after: UUID | None, customer_id: str | None, state: OrderState | None, limit: int
+    ) -> Sequence[Order]:
+        """Read at most `limit` orders, newest first, from after one of them, of one customer, one state, or all."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -114,11 +113,9 @@ class OrderStore:
                 customer_id,
                 None if state is None else state.value,
                 after,
-                page.size + 1,
+                limit,
             )
-        orders = [_order(row) for row in rows[: page.size]]
-        last_key = (str(orders[-1].order_id),) if len(rows) > page.size else None
-        return orders, page.next_token(last_key)
+        return [_order(row) for row in rows]
 
     async def append(self, changes: Sequence[Change]) -> set[UUID]:
         """Write a group of changes in one statement: rows locked in order of id, each order whole or not at all.

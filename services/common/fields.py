@@ -222,7 +222,8 @@ class Fields:
     ) -> float:
         """Read a length of time in seconds, or the default where it is absent."""
         seconds = value.seconds + value.nanos / 10**_NANO_DIGITS if present else default
-        if not at_least <= seconds <= at_most:
+        well_formed = abs(value.nanos) < 10**_NANO_DIGITS and value.seconds * value.nanos >= 0
+        if not (well_formed and at_least <= seconds <= at_most):
             self.refuse(name, "FIELD_OUT_OF_RANGE", f"takes {at_least:g} to {at_most:g} seconds")
         return seconds
 

@@ -6,17 +6,19 @@ A token is the sort key of the last row, so pages stay in order while rows are a
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from services.common.fields import Fields
 
 P = TypeVar("P")
+T = TypeVar("T")
 
 DEFAULT_SIZE = 50
 MAXIMUM_SIZE = 200
 _FILTER_DIGITS = 16
+_NUMBER_DIGITS = 18
 _TOKEN_LIMIT = 2_048
 """A sort key may hold a title of 200 characters, each of up to 6 bytes before base64 makes 4 of 3."""
 
@@ -42,6 +44,11 @@ class Page:
             _refuse(fields)
             return start
 
+    def cut(self, rows: Sequence[T], key_of: Callable[[T], tuple[str, ...]]) -> tuple[Sequence[T], str]:
+        """Return this page's rows and the next page's token, out of rows of which one more was asked for."""
+        shown = rows[: self.size]
+        return shown, self.next_token(key_of(shown[-1]) if len(rows) > self.size else None)
+
     def next_token(self, last_key: tuple[str, ...] | None) -> str:
         """Return the token of the page after a row with this sort key; empty for None, when there is no more."""
         if last_key is None:
@@ -66,6 +73,13 @@ def parse_page(fields: Fields, page_size: int, page_token: str, *, key_length: i
         _refuse(fields)
         return Page(size, None, digest)
     return Page(size, key[1:], digest)
+
+
+def read_number(text: str) -> int:
+    """Read a sort key that is a row's number. Raises ValueError for what is no number of PostgreSQL's bigint."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS):
+        raise ValueError("no number of a row")
+    return int(text)
 
 
 def _refuse(fields: Fields) -> None:

@@ -1,8 +1,5 @@
 """Inventory's RPCs: a request becomes a command, the store decides it, and its verdict becomes the response."""
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 from libretto.inventory.v1 import inventory_service_pb2 as pb
 from libretto.inventory.v1 import inventory_service_pb2_grpc, reservation_pb2, stock_pb2
 
@@ -10,7 +7,7 @@ from services.common.errors import to_status
 from services.common.fields import Fields, time_message
 from services.common.idempotency import Fingerprints
 from services.common.layers import Context
-from services.common.pages import Page, parse_page
+from services.common.pages import parse_page, read_number
 from services.inventory.domain import (
     AdjustStock,
     CommitReservation,
@@ -23,9 +20,7 @@ from services.inventory.domain import (
     SkuNotFoundError,
     StockLevel,
 )
-from services.inventory.store import InventoryStore, Numbered
-
-T = TypeVar("T")
+from services.inventory.store import InventoryStore
 
 _BATCH_LIMIT = 64
 _LINES_LIMIT = 64
@@ -33,7 +28,6 @@ _QUANTITY_LIMIT = 1_000
 _CHANGE_LIMIT = 1_000_000
 _HOLD_SECONDS = 15 * 60
 _HOLD_LIMIT_SECONDS = 7 * 24 * 60 * 60
-_NUMBER_DIGITS = 18
 
 
 class InventoryServicer(inventory_service_pb2_grpc.InventoryServiceServicer):
@@ -72,10 +66,13 @@ class InventoryServicer(inventory_service_pb2_grpc.InventoryServiceServicer):
             sku = fields.sku("sku", request.sku) if request.sku else None
             order_id = fields.optional_uuid("order_id", request.order_id)
             filters = ("movements", sku or "", str(order_id or ""))
-            page, after = _parse_page(fields, request.page_size, request.page_token, filters)
+            page = parse_page(fields, request.page_size, request.page_token, key_length=1, filters=filters)
+            after = page.position(fields, read_number, 0)
         rows = await self._store.movements(sku, order_id, after, page.size + 1)
-        shown, next_page_token = _cut(page, rows)
-        return pb.ListMovementsResponse(movements=map(movement_message, shown), next_page_token=next_page_token)
+        shown, next_page_token = page.cut(rows, lambda row: (str(row[0]),))
+        return pb.ListMovementsResponse(
+            movements=[movement_message(movement) for _, movement in shown], next_page_token=next_page_token
+        )
 
     async def ReserveStock(self, request: pb.ReserveStockRequest, context: Context) -> pb.ReserveStockResponse:
         """Hold stock for an order."""
@@ -115,11 +112,12 @@ class InventoryServicer(inventory_service_pb2_grpc.InventoryServiceServicer):
         with Fields() as fields:
             order_id = fields.optional_uuid("order_id", request.order_id)
             filters = ("reservations", str(order_id or ""))
-            page, after = _parse_page(fields, request.page_size, request.page_token, filters)
+            page = parse_page(fields, request.page_size, request.page_token, key_length=1, filters=filters)
+            after = page.position(fields, read_number, 0)
         rows = await self._store.reservations(order_id, after, page.size + 1)
-        shown, next_page_token = _cut(page, rows)
+        shown, next_page_token = page.cut(rows, lambda row: (str(row[0]),))
         return pb.ListReservationsResponse(
-            reservations=map(reservation_message, shown), next_page_token=next_page_token
+            reservations=[reservation_message(reservation) for _, reservation in shown], next_page_token=next_page_token
         )
 
 
@@ -237,20 +235,3 @@ def _parse_release(request: pb.ReleaseReservationRequest) -> ReleaseReservation:
         reservation_id = fields.uuid("reservation_id", request.reservation_id)
         order_id = fields.uuid("order_id", request.order_id)
     return ReleaseReservation(reservation_id, order_id)
-
-
-def _parse_page(fields: Fields, page_size: int, page_token: str, filters: tuple[str, ...]) -> tuple[Page, int]:
-    """Read which page is asked for, and after which number it begins."""
-    page = parse_page(fields, page_size, page_token, key_length=1, filters=filters)
-    (number,) = page.after or ("0",)
-    if not (number.isascii() and number.isdecimal() and len(number) <= _NUMBER_DIGITS):
-        fields.refuse("page_token", "PAGE_TOKEN_INVALID", "is no token of this list")
-        number = "0"
-    return page, int(number)
-
-
-def _cut(page: Page, rows: Sequence[Numbered[T]]) -> tuple[list[T], str]:
-    """Return the items of a page and the token of the next one, out of rows of which one more was asked for."""
-    shown = rows[: page.size]
-    more = len(rows) > page.size
-    return [item for _, item in shown], page.next_token((str(shown[-1][0]),) if more else None)

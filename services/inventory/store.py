@@ -137,7 +137,7 @@ class InventoryStore:
     async def _list(
         self, select: str, filters: Mapping[str, object], after: int, limit: int
     ) -> Sequence[asyncpg.Record]:
-        """List rows in order of their numbers. A filter that is None is left out, so that the others find their index."""
+        """List rows in order of their numbers. A filter that is None is left out: the others then find their index."""
         conditions, values = ["number > $1"], list[object]([after, limit])
         for column, value in filters.items():
             if value is not None:

@@ -10,7 +10,7 @@ from libretto.payment.v1 import payment_service_pb2 as pb
 from services.common.fields import Fields, money_message, time_message
 from services.common.idempotency import Fingerprints, Keyed, Undecided, Verdict
 from services.common.layers import Context
-from services.common.pages import parse_page
+from services.common.pages import parse_page, read_number
 from services.payment.domain import AuthorizePayment, CapturePayment, Payment, PaymentNotFoundError, VoidPayment
 from services.payment.settlement import Settlement
 from services.payment.store import AUTHORIZE, CAPTURE, VOID, Asked, PaymentStore
@@ -19,7 +19,6 @@ C = TypeVar("C", AuthorizePayment, CapturePayment, VoidPayment)
 
 _ASKS_LIMIT = 3
 """A capture that comes while the payment is being authorised waits for that, begins, and learns the outcome."""
-_NUMBER_DIGITS = 18
 
 
 class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
@@ -61,12 +60,11 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
             order_id = fields.optional_uuid("order_id", request.order_id)
             filters = ("payments", str(order_id or ""))
             page = parse_page(fields, request.page_size, request.page_token, key_length=1, filters=filters)
-            after = page.position(fields, _number, 0)
+            after = page.position(fields, read_number, 0)
         rows = await self._store.payments(order_id, after, page.size + 1)
-        shown = rows[: page.size]
-        last_key = (str(shown[-1][0]),) if len(rows) > page.size else None
+        shown, next_page_token = page.cut(rows, lambda row: (str(row[0]),))
         return pb.ListPaymentsResponse(
-            payments=[payment_message(payment) for _, payment in shown], next_page_token=page.next_token(last_key)
+            payments=[payment_message(payment) for _, payment in shown], next_page_token=next_page_token
         )
 
     async def _verdict(self, act: Callable[[Sequence[Keyed[C]]], Awaitable[Asked]], command: C) -> Verdict:
@@ -142,10 +140,3 @@ def _parse_void(request: pb.VoidPaymentRequest) -> VoidPayment:
             payment_id=fields.uuid("payment_id", request.payment_id),
             order_id=fields.uuid("order_id", request.order_id),
         )
-
-
-def _number(text: str) -> int:
-    """Read the number of a row out of a page token. Raises ValueError."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS):
-        raise ValueError("no number of a row")
-    return int(text)
