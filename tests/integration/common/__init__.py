@@ -1,0 +1,1 @@
+"""Tests of what every service shares, over real gRPC and real PostgreSQL."""
