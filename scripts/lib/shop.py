@@ -108,7 +108,8 @@ def free_addresses() -> Addresses:
 async def open_shop(folder: ShopFolder, addresses: Addresses, *, span_files: bool = True) -> AsyncIterator[Shop]:
     """Start PostgreSQL, then every process at once; the shop is open when all of them are ready.
 
-    Services write their spans to files unless told not to. Call it in the main thread. Raises EmbeddedPostgresError, DatabaseUnavailableError, LaunchError, OSError.
+    Services write their spans to files unless told not to. Call it in the main thread. Raises EmbeddedPostgresError,
+    DatabaseUnavailableError, LaunchError, OSError.
     """
     async with AsyncExitStack() as stack:
         folder.prepare()

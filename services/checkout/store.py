@@ -120,7 +120,8 @@ class OrderStore:
     async def append(self, changes: Sequence[Change]) -> set[UUID]:
         """Write a group of changes in one statement: rows locked in order of id, each order whole or not at all.
 
-        What an earlier try of the same group wrote is found by its epoch and sequence, and counts as written.
+        What an earlier try of the same group wrote is found in the journal, where its last entry has its epoch, and
+        counts as written, also when somebody else owns the order since.
         """
         if not changes:
             return set()
@@ -131,9 +132,9 @@ class OrderStore:
             if missing:
                 rows = await connection.fetch(
                     """
-                    SELECT o.order_id FROM orders AS o
-                    JOIN unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS c (order_id, epoch, last_sequence)
-                    USING (order_id, epoch, last_sequence)
+                    SELECT order_id FROM journal
+                    JOIN unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS c (order_id, epoch, sequence)
+                    USING (order_id, epoch, sequence)
                     """,
                     [change.order_id for change in missing],
                     [change.epoch for change in missing],

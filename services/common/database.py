@@ -30,13 +30,16 @@ _CONNECT_SECONDS = 5.0
 _LOCK_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 
-# Not reached, shutting down, or stopped by a timeout; out of connections, memory or disk; a lock that did not come.
+# Not reached, shutting down, or stopped by a timeout; out of connections, memory or disk; a lock that did not come;
+# no such database, or not for this role, which may be about to be made.
 _TROUBLE = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
 )
 _CONFLICT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 

@@ -110,7 +110,9 @@ async def once_each(
     verdicts: dict[str, Verdict] = {}
     if fresh:
         results = await effect([request.command for request in fresh])
-        verdicts = {request.request_id: _verdict(result, write) for request, result in zip(fresh, results, strict=True)}
+        verdicts = {
+            request.request_id: verdict_of(result, write) for request, result in zip(fresh, results, strict=True)
+        }
         await settle(connection, method, verdicts)
     stored = await _stored(connection, method, [request_id for request_id in first if request_id not in claimed])
     fingerprints = {request_id: first[request_id].fingerprint for request_id in claimed}
@@ -167,9 +169,6 @@ def verdict_of(result: R | DomainError | Undecided, write: Callable[[R], Message
     if isinstance(result, DomainError):
         return Refused(to_status(result).SerializeToString())
     return Answered(write(result).SerializeToString(deterministic=True))
-
-
-_verdict = verdict_of
 
 
 async def _claim(connection: Connection, method: str, requests: Sequence[Keyed[C]]) -> set[str]:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -53,4 +53,3 @@ class CallStats:
     open_calls: int = 0
     peak_open_calls: int = 0
     refused_for_deadline: int = 0
-    by_code: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Tests of what every service shares, without database or network."""
