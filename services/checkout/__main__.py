@@ -49,10 +49,10 @@ async def serve(settings: CheckoutSettings, telemetry: Telemetry) -> Running:
             source,
             Limits(settings.quick_retries_seconds, settings.slow_retry_seconds),
         )
-        sagas = SagaRunner(coordinator, journal, telemetry.tracer, settings.saga_limit)
+        sagas = SagaRunner(coordinator, journal, verdict_of, telemetry.tracer, settings.saga_limit)
         await stack.enter_async_context(sagas.running())
         placing = Placing(store, PricingClient(pricing), sagas, clock, source, settings.before_pivot_seconds)
-        servicer = CheckoutServicer(placing, Fingerprints(settings.fingerprint_key))
+        servicer = CheckoutServicer(placing, store, Fingerprints(settings.fingerprint_key))
         return await server.start(
             SERVICE,
             partial(checkout_service_pb2_grpc.add_CheckoutServiceServicer_to_server, servicer),

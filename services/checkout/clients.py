@@ -16,7 +16,7 @@ from opentelemetry import trace
 from services.checkout.coordinator import Answer, Done, NotKnown, Refused
 from services.checkout.domain import Order, OrderLine, Quote, QuoteNotFoundError
 from services.checkout.saga import Action
-from services.common import deadline
+from services.common import deadline, tracing
 from services.common.errors import RemoteError
 from services.common.fields import money_message, read_address, read_money, time_message
 from services.common.values import DeadlineTooShortError
@@ -31,11 +31,10 @@ _VERDICTS = frozenset(
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-"""The codes that say no for good. Any other leaves the outcome open: the same request asks again."""
+"""The codes that say no for good, with a reason of Libretto. Anything else leaves the outcome open: the same request
+asks again."""
 
 
 class PricingClient:
@@ -83,7 +82,7 @@ class GrpcParticipants:
     async def perform(self, action: Action, order: Order, budget_seconds: float) -> Answer:
         """Ask once; how the call ended says what is known."""
         call, request_of = self._calls[action]
-        with self._tracer.start_as_current_span(action, record_exception=False) as span:
+        with tracing.span(self._tracer, action) as span:
             try:
                 with deadline.within(budget_seconds):
                     await call(request_of(order))
@@ -99,7 +98,7 @@ class GrpcParticipants:
 
 def _answer(error: RemoteError) -> Refused | NotKnown:
     reason = error.reason or error.code.name
-    if error.code in _VERDICTS:
+    if error.service and error.code in _VERDICTS:
         return Refused(reason, error.metadata)
     return NotKnown(reason, error.retry_after_seconds)
 

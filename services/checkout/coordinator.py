@@ -6,15 +6,17 @@ three: done, refused for good, or not known yet, which is asked again with the s
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from services.checkout import saga
 from services.checkout.domain import Order, Rejection, RejectionReason, rejection_for
 from services.checkout.saga import Action, PermanentFailure, RetryPolicy, Step
 from services.common.values import Clock
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ class EntryKind(Enum):
     CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
     COMPLETED = "COMPLETED"
+    """The last entry of a confirmed order."""
+    CLOSED = "CLOSED"
+    """The last entry of a rejected order: all is undone."""
     NEEDS_ATTENTION = "NEEDS_ATTENTION"
 
 
@@ -77,7 +82,7 @@ class Journal(Protocol):
     def note(self, order: Order, entry: Entry) -> None:
         """Write an entry soon; nobody waits for it."""
 
-    async def decide(self, order: Order, entry: Entry) -> Order:
+    async def commit_outcome(self, order: Order, entry: Entry) -> Order:
         """Write an outcome with the answer to the customer, wait until it is committed, and return the order then."""
 
 
@@ -105,29 +110,33 @@ class Coordinator:
         """Bring a placed order to its outcome, which is committed when this returns: CONFIRMED or REJECTED."""
         left_seconds = (order.decide_by - self._clock.now()).total_seconds()
         deadline = self._clock.monotonic_seconds() + left_seconds
-        for stage in saga.stages(saga.TABLE, after_pivot=False):
+        for stage in saga.stages(_table(order), after_pivot=False):
             rejection = await self._run_stage(order, stage, deadline)
             if rejection is not None and await self._void(order):
-                return await self._journal.decide(order, _rejected(rejection))
+                return await self._journal.commit_outcome(order, _rejected(rejection))
             if rejection is not None:
                 break
-        return await self._journal.decide(order, Entry(EntryKind.CONFIRMED))
+        return await self._journal.commit_outcome(order, Entry(EntryKind.CONFIRMED))
 
     async def finish(self, order: Order) -> None:
         """Do what is left to do after the outcome: undo a rejected order's steps, or complete a confirmed one."""
         if order.rejection is not None:
-            undos = [step.undo for step in saga.TABLE if step.undo not in {None, saga.DECIDING_UNDO}]
-            await asyncio.gather(*(self._undo(order, undo) for undo in undos if undo is not None))
+            undos = [step.undo for step in _table(order) if step.undo not in {None, saga.DECIDING_UNDO}]
+            if all(await _together([self._undo(order, undo) for undo in undos if undo is not None])):
+                self._journal.note(order, Entry(EntryKind.CLOSED))
             return
-        for stage in saga.stages(saga.TABLE, after_pivot=True):
-            done = await asyncio.gather(*(self._complete(order, step) for step in stage))
-            if not all(done):
+        for stage in saga.stages(_table(order), after_pivot=True):
+            if not all(await _together([self._complete(order, step) for step in stage])):
                 return
         self._journal.note(order, Entry(EntryKind.COMPLETED))
 
     async def _run_stage(self, order: Order, stage: tuple[Step, ...], deadline: float) -> Rejection | None:
-        """Run the steps of a stage at the same time, each to its end; None, or why the order is to be aborted."""
-        answers = await asyncio.gather(*(self._attempt(order, step, deadline) for step in stage))
+        """Run the steps of a stage at the same time; None, or why the order is to be aborted.
+
+        Each call comes to its end, but once a step is refused the others are not asked again: they will be undone.
+        """
+        refused = asyncio.Event()
+        answers = await _together([self._attempt(order, step, deadline, refused) for step in stage])
         for step, answer in zip(stage, answers, strict=True):
             if isinstance(answer, Refused):
                 return rejection_for(step.action, answer.reason, answer.metadata)
@@ -135,20 +144,23 @@ class Coordinator:
             return Rejection(RejectionReason.ORDER_TIMED_OUT)
         return None
 
-    async def _attempt(self, order: Order, step: Step, deadline: float) -> Answer:
-        """Ask for a step until it has a verdict or the order's time before the pivot is over."""
+    async def _attempt(self, order: Order, step: Step, deadline: float, refused: asyncio.Event) -> Answer:
+        """Ask for a step until it has a verdict, a neighbour is refused, or the time before the pivot is over."""
         tries = 0
-        while True:
+        while not refused.is_set():
             left_seconds = deadline - self._clock.monotonic_seconds()
             if left_seconds <= 0:
                 return NotKnown("the order's time is over")
             answer = await self._participants.perform(step.action, order, min(step.budget_seconds, left_seconds))
             if not isinstance(answer, NotKnown):
                 self._journal.note(order, _entry(step.action, answer))
+                if isinstance(answer, Refused):
+                    refused.set()
                 return answer
             wait_seconds = self._wait_seconds(step.retry, tries, answer)
             await self._clock.sleep(min(wait_seconds, max(0.0, deadline - self._clock.monotonic_seconds())))
             tries += 1
+        return NotKnown("a neighbour was refused")
 
     async def _void(self, order: Order) -> bool:
         """Void the payment, first and alone: True permits the rejection, False says that it was captured."""
@@ -156,11 +168,13 @@ class Coordinator:
         self._journal.note(order, _entry(saga.DECIDING_UNDO, answer, undo=True))
         return isinstance(answer, Done)
 
-    async def _undo(self, order: Order, undo: Action) -> None:
+    async def _undo(self, order: Order, undo: Action) -> bool:
+        """Undo a step; False when that was refused and a person has to look at it."""
         answer = await self._insist(order, undo, saga.UNDO_RETRY, saga.UNDO_BUDGET_SECONDS)
         self._journal.note(order, _entry(undo, answer, undo=True))
         if isinstance(answer, Refused):
             self._call_for_attention(order, undo, answer.reason)
+        return isinstance(answer, Done)
 
     async def _complete(self, order: Order, step: Step) -> bool:
         """Do a step that follows the pivot; False when it was refused and a person has to look at it."""
@@ -195,6 +209,17 @@ class Coordinator:
 
     def _call_for_attention(self, order: Order, action: Action, reason: str) -> None:
         self._journal.note(order, Entry(EntryKind.NEEDS_ATTENTION, action, {"reason": reason}))
+
+
+def _table(order: Order) -> tuple[Step, ...]:
+    return saga.TABLES[order.saga_version]
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run work at the same time; when some of it fails, the rest is ended and waited for before the failure goes on."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part) for part in work]
+    return [task.result() for task in tasks]
 
 
 def _believed(action: Action, answer: Answer) -> Answer:

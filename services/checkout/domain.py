@@ -278,7 +278,7 @@ def rejection_for(step: str, reason: str, metadata: Mapping[str, str]) -> Reject
 
     Only stock's metadata goes on to the customer: sku, requested and available.
     """
-    if reason in {"OUT_OF_STOCK", "SKU_NOT_FOUND", "RESERVATION_LOST"}:
+    if reason == RejectionReason.OUT_OF_STOCK:
         known = {key: metadata[key] for key in ("sku", "requested", "available") if key in metadata}
         return Rejection(RejectionReason.OUT_OF_STOCK, known)
     if reason == "VALID_UNTIL_PASSED":

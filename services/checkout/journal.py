@@ -16,15 +16,18 @@ from uuid import UUID
 from services.checkout.coordinator import Entry, EntryKind
 from services.checkout.domain import Order, OrderState, Rejection, RejectionReason
 from services.common.database import DatabaseUnavailableError
+from services.common.errors import incident
 from services.common.idempotency import Answered, Refused
 from services.common.logs import get_logger
 from services.common.values import Clock
 
 GROUP_LIMIT: Final = 256
-"""Orders that one commit holds at most."""
+"""Entries that one commit holds at most."""
 _LINGER_SECONDS: Final = 0.05
 """How long entries that nobody waits for may wait for company."""
+_FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+"""How long the writer waits between tries while the database is away."""
 _LAST_SECONDS: Final = 5.0
 """How long writing what is left may take at the end."""
 
@@ -33,6 +36,10 @@ _log = get_logger(__name__)
 
 class FencedError(Exception):
     """Another coordinator owns the order; what this one would write is not written."""
+
+
+class JournalRefusedError(Exception):
+    """The database refuses what was to be written, however often it is tried: a fault of ours."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,8 @@ class Change:
     state: OrderState | None = None
     rejection: Rejection | None = None
     attention: Mapping[str, str] | None = None
+    finished: bool = False
+    """Nothing is left to do, so nobody has to look at it any more."""
     verdict: Answered | Refused | None = None
 
     @property
@@ -76,7 +85,6 @@ class _Open:
     """Entries that are not written yet."""
     fenced: bool = False
     closed: bool = False
-    verdict: Answered | Refused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,8 @@ class GroupJournal:
         self._open: dict[UUID, _Open] = {}
         self._queue: list[_Write] = []
         self._wanted, self._urgent = asyncio.Event(), asyncio.Event()
+        self._refused: set[UUID] = set()
+        """Orders whose last change the database refused."""
         self._ending = False
 
     def open(self, order: Order, epoch: int, sequence: int) -> None:
@@ -115,20 +125,18 @@ class GroupJournal:
         """Write an entry soon; nobody waits for it."""
         self._enqueue(_Write(order, entry, self._clock.now()))
 
-    async def decide(self, order: Order, entry: Entry) -> Order:
-        """Write an outcome and its answer; return the order as it is once that is committed. Raises FencedError."""
+    async def commit_outcome(self, order: Order, entry: Entry) -> Order:
+        """Write an outcome and its answer; return the order as it is once that is committed.
+
+        Raises FencedError, JournalRefusedError.
+        """
         now = self._clock.now()
         decided = order.confirmed(now) if entry.kind is EntryKind.CONFIRMED else order.rejected(_rejection(entry), now)
         verdict = self._verdict_of(decided)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._enqueue(_Write(order, entry, now, verdict, written))
         await asyncio.shield(written)
-        self._open[order.order_id].verdict = verdict
         return decided
-
-    def verdict(self, order: Order) -> Answered | Refused | None:
-        """Return the answer to the customer of an order that is open here, once it is committed."""
-        return self._open[order.order_id].verdict
 
     def close(self, order: Order) -> None:
         """Forget an order once its last entry is written."""
@@ -149,10 +157,12 @@ class GroupJournal:
             if writer.cancel():
                 _log.warning("journal entries left unwritten", count=len(self._queue))
                 await asyncio.wait([writer])
+            elif (error := writer.exception()) is not None:
+                incident(error)
 
     def _enqueue(self, write: _Write) -> None:
-        self._queue.append(write)
         self._open[write.order.order_id].waiting += 1
+        self._queue.append(write)
         self._wanted.set()
         if write.written is not None:
             self._urgent.set()
@@ -174,7 +184,7 @@ class GroupJournal:
             urgent.cancel()
 
     async def _write_group(self) -> None:
-        """Write the oldest entries of at most GROUP_LIMIT orders in one commit."""
+        """Write the oldest entries in one commit."""
         group = self._queue[:GROUP_LIMIT]
         changes = self._changes(group)
         written = await self._append(changes)
@@ -191,7 +201,7 @@ class GroupJournal:
 
         A group that fails as a whole is written order by order: one order's fault is not its neighbours'.
         """
-        pause_seconds = _LINGER_SECONDS
+        pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await self._store.append(changes)
@@ -200,8 +210,9 @@ class GroupJournal:
             except Exception as error:  # noqa: BLE001 - whatever it is, the journal of the other sagas goes on.
                 if len(changes) > 1:
                     return set().union(*[await self._append([change]) for change in changes])
-                order_ids = [str(change.order_id) for change in changes]
-                _log.error("journal refused", order_ids=order_ids, error_type=type(error).__qualname__)
+                (change,) = changes
+                self._refused.add(change.order_id)
+                incident(error, order_id=str(change.order_id))
                 return set()
             await self._clock.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
@@ -223,19 +234,23 @@ class GroupJournal:
     def _settle(self, group: Sequence[_Write], changes: Sequence[Change], written: set[UUID]) -> None:
         for change in changes:
             owned = self._open[change.order_id]
-            owned.fenced = change.order_id not in written
-            owned.sequence = change.last_sequence
-            if owned.fenced:
+            if change.order_id in written:
+                owned.sequence = change.last_sequence
+            elif change.order_id not in self._refused:
+                owned.fenced = True
                 _log.warning("fenced", order_id=str(change.order_id), epoch=change.epoch)
         for write in group:
             order_id = write.order.order_id
             if write.written is not None and not write.written.done():
                 if self._open[order_id].fenced:
                     write.written.set_exception(FencedError(str(order_id)))
+                elif order_id in self._refused:
+                    write.written.set_exception(JournalRefusedError(str(order_id)))
                 else:
                     write.written.set_result(None)
             self._open[order_id].waiting -= 1
             self._forget_if_closed(order_id)
+        self._refused.clear()
 
     def _forget_if_closed(self, order_id: UUID) -> None:
         if self._open[order_id].closed and not self._open[order_id].waiting:
@@ -251,7 +266,9 @@ def _add(change: Change, write: _Write) -> None:
             change.state, change.verdict = OrderState.REJECTED, write.verdict
             change.rejection = _rejection(write.entry)
         case EntryKind.COMPLETED:
-            change.state = OrderState.COMPLETED
+            change.state, change.finished = OrderState.COMPLETED, True
+        case EntryKind.CLOSED:
+            change.finished = True
         case EntryKind.NEEDS_ATTENTION:
             change.attention = {"action": write.entry.action or "", **write.entry.details}
         case EntryKind.PLACED | EntryKind.DONE | EntryKind.REFUSED | EntryKind.UNDONE:

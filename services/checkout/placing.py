@@ -1,18 +1,37 @@
-"""Places orders: judges the quote, keeps the order or its refusal under the request's key, and begins the saga."""
+"""Places orders: judges the quote, keeps the order or its refusal under the key, begins the saga, and waits for it."""
 
 import asyncio
 import datetime as dt
 import random
 from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry import trace
 
 from services.checkout import saga
 from services.checkout.clients import PricingClient
-from services.checkout.domain import CheckoutError, Coordination, Order, Placement, Quote, QuoteNotFoundError, check
+from services.checkout.domain import (
+    CheckoutError,
+    Coordination,
+    Order,
+    OrderState,
+    Placement,
+    Quote,
+    QuoteNotFoundError,
+    check,
+)
 from services.checkout.runner import SagaRunner
 from services.checkout.store import FIRST_EPOCH, FIRST_SEQUENCE, OrderStore
-from services.common import tracing
-from services.common.idempotency import Keyed, Verdict
-from services.common.values import Clock, OverloadedError, new_id
+from services.common import deadline, tracing
+from services.common.database import OutcomeUnknownError
+from services.common.idempotency import Keyed, Undecided, Verdict
+from services.common.values import Clock, new_id
+
+_LAST_MOMENT_SECONDS: Final = 0.025
+"""How long before the call's time is over an order that is not decided yet is answered as it stands."""
+_POLL_SECONDS: Final = 0.1
+_KEEP_TRIES: Final = 3
+_KEEP_PAUSE_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +45,36 @@ class Placing:
     source: random.Random
     before_pivot_seconds: float
 
-    async def place(self, request: Keyed[Placement]) -> Verdict:
-        """Judge the quote, keep the order or its refusal, and begin the saga of an order that is new.
+    async def place(self, request: Keyed[Placement]) -> Verdict | Order:
+        """Place an order, or find the one that the request placed before, and wait for its verdict.
 
-        Returns the refusal, or Undecided for an order that is placed now. Raises OverloadedError, RemoteError.
+        Returns the verdict or, shortly before the call's time is over, the order as it stands. Raises OverloadedError,
+        RemoteError.
         """
-        if not self.sagas.has_room():
-            raise OverloadedError("Too many orders are under way; try again a little later.")
-        decision = await self._decide(request)
-        # In a task of its own: a caller who hangs up now must not part an order from its saga.
-        return await asyncio.shield(asyncio.create_task(self._keep(request, decision)))
+        verdict = await self.store.replayed(request)
+        order: Order | None = None
+        if verdict is None:
+            verdict, order = await self._place_new(request)
+        if not isinstance(verdict, Undecided):
+            return verdict
+        order = order or await self.store.get_by_request(request.request_id)
+        _describe(order)
+        verdict = await self._wait(request, order)
+        if isinstance(verdict, Undecided):
+            order = await self.store.get(order.order_id)
+            if order.state is OrderState.PROCESSING:
+                return order
+            return await self.store.replayed(request) or verdict  # It was decided in the last moment.
+        return verdict
 
-    async def _decide(self, request: Keyed[Placement]) -> Order | CheckoutError:
+    async def _place_new(self, request: Keyed[Placement]) -> tuple[Verdict, Order | None]:
+        with self.sagas.room():
+            decision = await self._judge(request)
+            # A caller who hangs up now must not part an order from its saga.
+            return await asyncio.shield(self.sagas.undertake(self._keep(request, decision)))
+
+    async def _judge(self, request: Keyed[Placement]) -> Order | CheckoutError:
+        """Make the order, or say why there is none."""
         try:
             quote = await self.pricing.get_quote(request.command.quote_id)
         except QuoteNotFoundError as error:
@@ -46,10 +83,32 @@ class Placing:
         refusal = check(request.command, quote, now)
         return self._order(request, quote, now) if refusal is None else refusal
 
-    async def _keep(self, request: Keyed[Placement], decision: Order | CheckoutError) -> Verdict:
-        verdict, order = await self.store.place(request, decision)
-        if order is not None:
-            self.sagas.begin(order, FIRST_EPOCH, FIRST_SEQUENCE)
+    async def _keep(self, request: Keyed[Placement], decision: Order | CheckoutError) -> tuple[Verdict, Order | None]:
+        """Keep the decision, and begin the saga if the order kept is this one, from this try or a lost one."""
+        for tries_left in reversed(range(_KEEP_TRIES)):
+            try:
+                verdict, order = await self.store.place(request, decision)
+            except OutcomeUnknownError:
+                if not tries_left:
+                    raise
+                await self.clock.sleep(_KEEP_PAUSE_SECONDS)
+            else:
+                if order is not None and isinstance(decision, Order) and order.order_id == decision.order_id:
+                    self.sagas.begin(order, FIRST_EPOCH, FIRST_SEQUENCE)
+                return verdict, order
+        raise AssertionError("the last try returns or raises")
+
+    async def _wait(self, request: Keyed[Placement], order: Order) -> Verdict:
+        """Wait for a verdict until shortly before the call's time is over: from the saga here, or from the database."""
+        verdict = await self.sagas.verdict(order.order_id, max(0.0, _left_seconds()))
+        while verdict is None:
+            stored = await self.store.replayed(request)
+            left_seconds = _left_seconds()
+            if stored is not None and not isinstance(stored, Undecided):
+                return stored
+            if left_seconds <= 0:
+                return Undecided()
+            await self.clock.sleep(min(_POLL_SECONDS, left_seconds))
         return verdict
 
     def _order(self, request: Keyed[Placement], quote: Quote, now: dt.datetime) -> Order:
@@ -70,3 +129,14 @@ class Placing:
             update_time=now,
             payment_method_token=command.payment_method_token,
         )
+
+
+def _left_seconds() -> float:
+    return (deadline.remaining_seconds() or 0.0) - _LAST_MOMENT_SECONDS
+
+
+def _describe(order: Order) -> None:
+    """Let the call's span say which order it is about."""
+    span = trace.get_current_span()
+    span.set_attribute("libretto.order_id", str(order.order_id))
+    span.set_attribute("libretto.order_number", order.number)

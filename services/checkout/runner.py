@@ -1,19 +1,23 @@
 """Runs sagas as tasks: begins them, lets callers wait for their verdicts, and ends with the service."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from opentelemetry import trace
 
-from services.checkout.coordinator import Coordinator
+from services.checkout.coordinator import Coordinator, Entry, EntryKind
 from services.checkout.domain import Order
 from services.checkout.journal import FencedError, GroupJournal
 from services.common import deadline, tracing
+from services.common.errors import incident
 from services.common.idempotency import Answered, Refused
 from services.common.logs import get_logger
+from services.common.values import DomainError, OverloadedError
+
+T = TypeVar("T")
 
 _STOP_SECONDS: Final = 5.0
 
@@ -21,26 +25,47 @@ _log = get_logger(__name__)
 
 
 class SagaRunner:
-    """The sagas of this process, at most so many at once."""
+    """The sagas of this process, at most so many at once, those that are about to begin included."""
 
-    def __init__(self, coordinator: Coordinator, journal: GroupJournal, tracer: trace.Tracer, limit: int) -> None:
-        """Run sagas by a coordinator that writes to the journal."""
-        self._coordinator, self._journal, self._tracer, self._limit = coordinator, journal, tracer, limit
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        journal: GroupJournal,
+        verdict_of: Callable[[Order], Answered | Refused],
+        tracer: trace.Tracer,
+        limit: int,
+    ) -> None:
+        """Run sagas by a coordinator that writes to the journal; `verdict_of` makes the customer's answer."""
+        self._coordinator, self._journal, self._verdict_of = coordinator, journal, verdict_of
+        self._tracer, self._limit = tracer, limit
         self._verdicts: dict[UUID, asyncio.Future[Answered | Refused]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._expected = 0
 
-    def has_room(self) -> bool:
-        """Tell whether another saga may begin."""
-        return len(self._tasks) < self._limit
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Keep room for a saga that may begin in the block. Raises OverloadedError."""
+        if len(self._tasks) + self._expected >= self._limit:
+            raise OverloadedError("Too many orders are under way; try again a little later.")
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
+
+    def undertake(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin work that comes to its end although its caller hangs up; a stop waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def begin(self, order: Order, epoch: int, sequence: int) -> None:
         """Begin the saga of an order that was placed. It has no caller's deadline: its steps have budgets."""
         self._journal.open(order, epoch, sequence)
         self._verdicts[order.order_id] = asyncio.get_running_loop().create_future()
         with deadline.without_callers():
-            task = asyncio.create_task(self._run(order), name=f"saga {order.order_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self.undertake(self._run(order))
 
     async def verdict(self, order_id: UUID, timeout_seconds: float) -> Answered | Refused | None:
         """Wait for the verdict of a saga that runs here; None when there is none in time, or no such saga."""
@@ -56,33 +81,37 @@ class SagaRunner:
         try:
             yield
         finally:
-            if self._tasks:
-                _, open_tasks = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
-                for task in open_tasks:
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    while self._tasks:  # Placing an order ends by beginning its saga.
+                        await asyncio.wait(self._tasks)
+            except TimeoutError:
+                _log.warning("sagas left open", count=len(self._tasks))
+                for task in (left := list(self._tasks)):
                     task.cancel()
-                if open_tasks:
-                    _log.warning("sagas left open", count=len(open_tasks))
-                    await asyncio.wait(open_tasks)
+                await asyncio.wait(left)
 
     async def _run(self, order: Order) -> None:
         parent = tracing.restored(order.trace_context)
         attributes = {"libretto.order_id": str(order.order_id), "libretto.order_number": order.number}
         verdict = self._verdicts[order.order_id]
         try:
-            with self._tracer.start_as_current_span("saga", parent, attributes=attributes, record_exception=False):
+            with tracing.span(self._tracer, "saga", parent=parent, attributes=attributes):
                 decided = await self._coordinator.decide(order)
-                verdict.set_result(self._committed(order))
+                verdict.set_result(self._verdict_of(decided))
                 await self._coordinator.finish(decided)
         except FencedError:
             _log.warning("saga left to its new owner", order_id=str(order.order_id))
         except Exception as error:  # noqa: BLE001 - the top of a task in the background: its end must be seen.
-            _log.error("saga failed", order_id=str(order.order_id), error_type=type(error).__qualname__)
+            incident(error, order_id=str(order.order_id))
+            self._journal.note(order, Entry(EntryKind.NEEDS_ATTENTION, details={"reason": "INTERNAL"}))
         finally:
             verdict.cancel()
             del self._verdicts[order.order_id]
             self._journal.close(order)
 
-    def _committed(self, order: Order) -> Answered | Refused:
-        verdict = self._journal.verdict(order)
-        assert verdict is not None  # noqa: S101 - the coordinator has just committed it.
-        return verdict
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, DomainError):
+            incident(error)

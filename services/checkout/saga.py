@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 VERSION: Final = 1
-"""Which table an order runs by; recorded with the order, so that an old order goes on by the table it began with."""
+"""The table that new orders begin with; recorded with each, so that it goes on by the same one."""
 
 
 class Action(StrEnum):
@@ -80,6 +80,9 @@ TABLE: Final = (
     Step(3, Action.COMMIT_RESERVATION, None,                       Kind.RETRIABLE,     _ATTENTION, PATIENT, 2.0),
 )
 # fmt: on
+
+TABLES: Final = {VERSION: TABLE}
+"""The tables that orders may have begun with, by version."""
 
 DECIDING_UNDO: Final = Action.VOID_PAYMENT
 """The undo that is called first and alone: its answer says whether the order can still be rejected."""

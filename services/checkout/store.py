@@ -54,9 +54,9 @@ class OrderStore:
     async def place(self, request: Keyed[Placement], decision: Order | CheckoutError) -> tuple[Verdict, Order | None]:
         """Keep an order, or the refusal of one, under the request's key, unless the key has a verdict already.
 
-        Returns the verdict, undecided for an order, and the order if this call placed it.
+        Returns the verdict or, where there is none yet, Undecided and the order that the key has: the one given, or
+        one that was placed before. May be repeated when it is unknown whether it was done.
         """
-        placed: list[Order] = []
 
         async def effect(connection: Connection, _: Sequence[Placement]) -> Sequence[DomainError | Undecided]:
             if isinstance(decision, CheckoutError):
@@ -64,22 +64,20 @@ class OrderStore:
             for _try in range(_INSERT_TRIES):
                 order = await _insert(connection, decision)
                 if order is not None:
-                    placed.append(order)
                     return [Undecided()]
                 live_id = await _order_of_quote(connection, decision.quote_id)
                 if live_id is not None:
                     return [QuoteAlreadyUsedError(live_id)]
             raise DatabaseUnavailableError("The quote's orders change too fast.")
 
-        async def work(connection: Connection) -> Verdict:
-            placed.clear()
-            verdicts = await idempotency.once_each(
+        async def work(connection: Connection) -> tuple[Verdict, Order | None]:
+            (verdict,) = await idempotency.once_each(
                 connection, METHOD, [request], lambda commands: effect(connection, commands), _no_response
             )
-            return verdicts[0]
+            undecided = isinstance(verdict, Undecided)
+            return verdict, await _order_of_request(connection, request.request_id) if undecided else None
 
-        verdict = await self._database.transaction(work)
-        return verdict, placed[0] if placed else None
+        return await self._database.transaction(work)
 
     async def get(self, order_id: UUID) -> Order:
         """Read an order. Raises OrderNotFoundError."""
@@ -92,10 +90,7 @@ class OrderStore:
     async def get_by_request(self, request_id: str) -> Order:
         """Read the order that a request placed. A key without a verdict has one: both came in one transaction."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow("SELECT * FROM orders WHERE request_id = $1", request_id)
-        if row is None:
-            raise LookupError("no order was placed by this request")
-        return _order(row)
+            return await _order_of_request(connection, request_id)
 
     async def list_orders(
         self, after: UUID | None, customer_id: str | None, state: OrderState | None, limit: int
@@ -126,7 +121,7 @@ class OrderStore:
         if not changes:
             return set()
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_APPEND, *_columns(changes), *_entry_columns(changes))
+            rows = await connection.fetch(_APPEND, *_change_columns(changes), *_entry_columns(changes), METHOD)
             written = {row["order_id"] for row in rows}
             missing = [change for change in changes if change.order_id not in written]
             if missing:
@@ -154,44 +149,46 @@ _APPEND: Final = """
 WITH change AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::timestamptz[],
-        $9::text[], $10::bytea[], $11::bytea[]
+        $9::text[], $10::bytea[], $11::bytea[], $12::boolean[]
     ) AS c (
         order_id, epoch, expected_sequence, last_sequence, state, rejection, attention, update_time,
-        request_id, answer, refusal
+        request_id, answer, refusal, finished
     )
 ), locked AS (
     SELECT o.order_id FROM orders AS o JOIN change AS c USING (order_id)
-    WHERE o.epoch = c.epoch AND o.last_sequence = c.expected_sequence
+    WHERE o.order_id = ANY($1::uuid[]) AND o.epoch = c.epoch AND o.last_sequence = c.expected_sequence
     ORDER BY o.order_id FOR UPDATE OF o
 ), updated AS (
     UPDATE orders AS o SET
         last_sequence = c.last_sequence,
         state = coalesce(c.state, o.state),
         rejection = coalesce(c.rejection, o.rejection),
-        attention = CASE WHEN c.state IS DISTINCT FROM 'COMPLETED' THEN coalesce(c.attention, o.attention) END,
+        attention = CASE WHEN NOT c.finished THEN coalesce(c.attention, o.attention) END,
         payment_method_token = CASE WHEN c.state IS NULL THEN o.payment_method_token END,
         update_time = CASE WHEN num_nonnulls(c.state, c.attention) = 0 THEN o.update_time ELSE c.update_time END
     FROM change AS c
-    WHERE o.order_id = c.order_id AND o.epoch = c.epoch AND o.last_sequence = c.expected_sequence
+    WHERE o.order_id = ANY($1::uuid[])
+    AND o.order_id = c.order_id AND o.epoch = c.epoch AND o.last_sequence = c.expected_sequence
     AND o.order_id IN (SELECT order_id FROM locked)
     RETURNING o.order_id
 ), written AS (
     INSERT INTO journal (order_id, sequence, epoch, kind, action, details, create_time)
     SELECT e.order_id, e.sequence, e.epoch, e.kind, e.action, e.details, e.create_time
     FROM unnest(
-        $12::uuid[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::jsonb[], $18::timestamptz[]
+        $13::uuid[], $14::bigint[], $15::bigint[], $16::text[], $17::text[], $18::jsonb[], $19::timestamptz[]
     ) AS e (order_id, sequence, epoch, kind, action, details, create_time)
     JOIN updated USING (order_id)
 ), answered AS (
     UPDATE request_keys AS k SET answer = c.answer, refusal = c.refusal
     FROM change AS c JOIN updated USING (order_id)
-    WHERE k.method = 'PlaceOrder' AND k.request_id = c.request_id AND (c.answer IS NOT NULL OR c.refusal IS NOT NULL)
+    WHERE k.method = $20 AND k.request_id = c.request_id AND (c.answer IS NOT NULL OR c.refusal IS NOT NULL)
 )
 SELECT order_id FROM updated
 """
+"""The ids stand in it once more than the join needs: a plan made while the table was small then still uses the key."""
 
 
-def _columns(changes: Sequence[Change]) -> list[list[Any]]:
+def _change_columns(changes: Sequence[Change]) -> list[list[Any]]:
     rows = [
         (
             change.order_id,
@@ -205,6 +202,7 @@ def _columns(changes: Sequence[Change]) -> list[list[Any]]:
             change.request_id,
             change.verdict.response if isinstance(change.verdict, Answered) else None,
             change.verdict.status if isinstance(change.verdict, Refused) else None,
+            change.finished,
         )
         for change in changes
     ]
@@ -269,6 +267,13 @@ async def _insert(connection: Connection, order: Order) -> Order | None:
         order.decide_by,
     )
     return None if row is None else _order(row)
+
+
+async def _order_of_request(connection: Connection, request_id: str) -> Order:
+    row = await connection.fetchrow("SELECT * FROM orders WHERE request_id = $1", request_id)
+    if row is None:
+        raise LookupError("no order was placed by this request")
+    return _order(row)
 
 
 async def _order_of_quote(connection: Connection, quote_id: UUID) -> UUID | None:

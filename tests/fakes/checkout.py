@@ -106,7 +106,7 @@ class MemoryJournal:
         """Write an entry."""
         self.entries[order.order_id].append(entry)
 
-    async def decide(self, order: Order, entry: Entry) -> Order:
+    async def commit_outcome(self, order: Order, entry: Entry) -> Order:
         """Write an outcome, and return the order as it is then."""
         await self._clock.sleep(0)
         self.note(order, entry)

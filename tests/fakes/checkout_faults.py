@@ -49,9 +49,9 @@ class TakesAnUnknownCaptureForRefused(Coordinator):
         super().__init__(*ports)
         self._given_up: set[UUID] = set()
 
-    async def _attempt(self, order: Order, step: Step, deadline: float) -> Answer:
+    async def _attempt(self, order: Order, step: Step, deadline: float, refused: asyncio.Event) -> Answer:
         if step.action is not Action.CAPTURE_PAYMENT:
-            return await super()._attempt(order, step, deadline)
+            return await super()._attempt(order, step, deadline, refused)
         answer = await self._participants.perform(step.action, order, step.budget_seconds)
         if isinstance(answer, NotKnown):
             self._given_up.add(order.order_id)
@@ -64,9 +64,9 @@ class TakesAnUnknownCaptureForRefused(Coordinator):
 class TakesAnUnknownCaptureForDone(Coordinator):
     """Confirms what may never be paid."""
 
-    async def _attempt(self, order: Order, step: Step, deadline: float) -> Answer:
+    async def _attempt(self, order: Order, step: Step, deadline: float, refused: asyncio.Event) -> Answer:
         if step.action is not Action.CAPTURE_PAYMENT:
-            return await super()._attempt(order, step, deadline)
+            return await super()._attempt(order, step, deadline, refused)
         answer = await self._participants.perform(step.action, order, step.budget_seconds)
         return Done() if isinstance(answer, NotKnown) else answer
 
@@ -75,7 +75,7 @@ class VoidsBesideOtherSteps(Coordinator):
     """Voids at the first step that ends with no, with the one beside it still under way."""
 
     async def _run_stage(self, order: Order, stage: tuple[Step, ...], deadline: float) -> Rejection | None:
-        steps = [asyncio.create_task(self._attempt(order, step, deadline)) for step in stage]
+        steps = [asyncio.create_task(self._attempt(order, step, deadline, asyncio.Event())) for step in stage]
         for ended in asyncio.as_completed(steps):
             if isinstance(answer := await ended, Refused):
                 await self._void(order)
@@ -87,15 +87,15 @@ class VoidsBesideOtherSteps(Coordinator):
 class AsksBeyondTheOrdersTime(Coordinator):
     """Goes on asking for what was to be done by then."""
 
-    async def _attempt(self, order: Order, step: Step, deadline: float) -> Answer:
-        return await super()._attempt(order, step, deadline + 60.0)
+    async def _attempt(self, order: Order, step: Step, deadline: float, refused: asyncio.Event) -> Answer:
+        return await super()._attempt(order, step, deadline + 60.0, refused)
 
 
 class ForgetsToGiveStockBack(Coordinator):
     """Drops a compensation."""
 
-    async def _undo(self, order: Order, undo: Action) -> None:
-        pass
+    async def _undo(self, order: Order, undo: Action) -> bool:  # noqa: ARG002 - that is the fault.
+        return True
 
 
 class CompletesWithoutSelling(Coordinator):
@@ -116,9 +116,9 @@ class CallsNobody(Coordinator):
 class AnswersBeforeTheCommit(GroupJournal):
     """Does not wait for the outcome to be committed."""
 
-    async def decide(self, order: Order, entry: Entry) -> Order:
+    async def commit_outcome(self, order: Order, entry: Entry) -> Order:
         """Note the outcome, and return the order as it will be."""
-        self._last = asyncio.create_task(super().decide(order, entry))
+        self._last = asyncio.create_task(super().commit_outcome(order, entry))
         now = self._clock.now()
         if entry.kind is EntryKind.CONFIRMED:
             return order.confirmed(now)

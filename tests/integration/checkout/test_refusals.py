@@ -91,6 +91,7 @@ async def test_the_journal_of_a_rejected_order_voids_first_and_releases_last(sho
         "UNDONE void_payment",
         "REJECTED OUT_OF_STOCK",
         "UNDONE release_reservation",
+        "CLOSED",
     ]
 
 

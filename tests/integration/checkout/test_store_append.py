@@ -75,7 +75,7 @@ async def test_a_mark_for_attention_shows_until_the_order_is_completed(store: Or
     await store.append([mark])
     marked = await store.get(order.order_id)
     assert (marked.state, marked.needs_attention, marked.update_time) == (OrderState.CONFIRMED, True, NOW)
-    await store.append([change(order, SOLD, COMPLETED, expected_sequence=4, state=OrderState.COMPLETED)])
+    await store.append([change(order, SOLD, COMPLETED, expected_sequence=4, state=OrderState.COMPLETED, finished=True)])
     done = await store.get(order.order_id)
     assert (done.state, done.needs_attention) == (OrderState.COMPLETED, False)
 

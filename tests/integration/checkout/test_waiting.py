@@ -8,7 +8,7 @@ from libretto.checkout.v1 import checkout_service_pb2 as pb
 from libretto.checkout.v1.order_pb2 import OrderState
 
 from services.checkout.domain import Order, Placement
-from services.checkout.service import CheckoutServicer
+from services.checkout.placing import Placing
 from services.common.database import ensure_database
 from services.common.idempotency import Keyed, Undecided, Verdict
 from tests.integration.card_processor import Processor
@@ -138,13 +138,13 @@ async def test_an_order_decided_in_the_last_moment_is_answered_with_its_verdict(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     """After the wait has ended in vain and before the order is read: a rejected order is never answered with OK."""
-    wait = CheckoutServicer._wait  # noqa: SLF001 - the moment lies inside one call.
+    wait = Placing._wait  # noqa: SLF001 - the moment lies inside one call.
 
-    async def wait_in_vain(servicer: CheckoutServicer, keyed: Keyed[Placement], order: Order) -> Verdict:
-        await wait(servicer, keyed, order)
+    async def wait_in_vain(placing: Placing, keyed: Keyed[Placement], order: Order) -> Verdict:
+        await wait(placing, keyed, order)
         return Undecided()
 
-    monkeypatch.setattr(CheckoutServicer, "_wait", wait_in_vain)
+    monkeypatch.setattr(Placing, "_wait", wait_in_vain)
     request = place_request(await quoted(shop, await stocked(shop, 1)), token)
     first = await outcome(shop, request)
     assert first == await outcome(shop, request)

@@ -98,7 +98,7 @@ async def test_an_order_whose_time_was_over_before_it_began_is_only_voided() -> 
     """As when its coordinator was away for long: no step before the outcome is asked for any more."""
     run = await run_saga(before_pivot_seconds=0.0)
     assert run.asked == [VOID, RELEASE]
-    assert run.story == ["UNDONE void_payment", "REJECTED ORDER_TIMED_OUT", "UNDONE release_reservation"]
+    assert run.story == ["UNDONE void_payment", "REJECTED ORDER_TIMED_OUT", "UNDONE release_reservation", "CLOSED"]
 
 
 @in_virtual_time
@@ -121,7 +121,19 @@ async def test_an_undo_is_tried_slowly_too_when_it_has_failed_for_long() -> None
     script: Script = {RESERVE: [Refused("OUT_OF_STOCK")], RELEASE: [*[LOST] * 4, Done()]}
     run = await run_saga(script, limits=Limits(quick_seconds=1.0, slow_wait_seconds=60.0))
     assert waits(run, RELEASE) == pytest.approx([0.2, 0.4, 0.8, 60.0], abs=EXACTLY)
-    assert run.story[-2:] == ["NEEDS_ATTENTION release_reservation UNAVAILABLE", "UNDONE release_reservation"]
+    assert run.story[-3:] == [
+        "NEEDS_ATTENTION release_reservation UNAVAILABLE",
+        "UNDONE release_reservation",
+        "CLOSED",
+    ]
+
+
+@in_virtual_time
+async def test_a_refusal_ends_the_asking_for_its_neighbours() -> None:
+    """With the processor away, a customer hears at once that the goods are sold out."""
+    run = await run_saga({RESERVE: [Refused("OUT_OF_STOCK")], AUTHORIZE: [LOST]})
+    assert run.asked.count(AUTHORIZE) == 1
+    assert "REJECTED OUT_OF_STOCK" in run.story
 
 
 @in_virtual_time

@@ -132,8 +132,6 @@ def test_a_quote_that_cannot_be_ordered_is_refused(
             {"sku": "MUG", "requested": "2", "available": "1", "shelf": "7"},
             Rejection(RejectionReason.OUT_OF_STOCK, {"sku": "MUG", "requested": "2", "available": "1"}),
         ),
-        ("SKU_NOT_FOUND", {"sku": "MUG"}, Rejection(RejectionReason.OUT_OF_STOCK, {"sku": "MUG"})),
-        ("RESERVATION_LOST", {}, Rejection(RejectionReason.OUT_OF_STOCK)),
         ("CARD_DECLINED", {"payment_id": "7"}, Rejection(RejectionReason.CARD_DECLINED)),
         ("INSUFFICIENT_FUNDS", {}, Rejection(RejectionReason.INSUFFICIENT_FUNDS)),
         ("PAYMENT_METHOD_INVALID", {}, Rejection(RejectionReason.PAYMENT_METHOD_INVALID)),

@@ -10,7 +10,7 @@ import pytest
 
 from services.checkout.coordinator import Entry, EntryKind
 from services.checkout.domain import Order, OrderState
-from services.checkout.journal import GROUP_LIMIT, FencedError, GroupJournal
+from services.checkout.journal import GROUP_LIMIT, FencedError, GroupJournal, JournalRefusedError
 from services.checkout.messages import verdict_of
 from services.checkout.saga import Action
 from tests.fakes.checkout import new_order
@@ -59,7 +59,7 @@ async def test_entries_ride_with_the_outcome_that_is_waited_for() -> None:
         order = desk.opened()
         desk.journal.note(order, RESERVED)
         desk.journal.note(order, AUTHORIZED)
-        decided = await desk.journal.decide(order, CONFIRMED)
+        decided = await desk.journal.commit_outcome(order, CONFIRMED)
         assert desk.clock.monotonic_seconds() < LINGER_SECONDS
         assert desk.store.story(order) == ["PLACED", "DONE reserve_stock", "DONE authorize_payment", "CONFIRMED"]
         assert len(desk.store.groups) == 1
@@ -71,10 +71,9 @@ async def test_an_outcome_is_committed_with_its_answer_before_the_order_is_retur
     """The verdict of the request and the rejection stand in the same change as the entry."""
     async with writing() as desk:
         order = desk.opened()
-        assert desk.journal.verdict(order) is None
-        decided = await desk.journal.decide(order, SOLD_OUT)
+        decided = await desk.journal.commit_outcome(order, SOLD_OUT)
         row = desk.store.rows[order.order_id]
-        assert row.verdicts == [verdict_of(decided)] == [desk.journal.verdict(order)]
+        assert row.verdicts == [verdict_of(decided)]
         assert (row.state, row.rejection) == (OrderState.REJECTED, decided.rejection)
         assert decided.rejection is not None
         assert decided.rejection.metadata == {"sku": "MUG"}
@@ -99,7 +98,7 @@ async def test_concurrent_outcomes_share_their_commits() -> None:
     """What comes while a commit is under way waits for the next one, however many orders it is."""
     async with writing() as desk:
         orders = [desk.opened(number) for number in range(100)]
-        await asyncio.gather(*(desk.journal.decide(order, CONFIRMED) for order in orders))
+        await asyncio.gather(*(desk.journal.commit_outcome(order, CONFIRMED) for order in orders))
         assert len(desk.store.groups) <= 2
         assert {desk.store.rows[order.order_id].state for order in orders} == {OrderState.CONFIRMED}
 
@@ -109,7 +108,7 @@ async def test_a_commit_holds_no_more_orders_than_its_limit_and_the_oldest_first
     """Orders stand in it sorted by id, as their rows are locked in that order."""
     async with writing() as desk:
         orders = [desk.opened(number) for number in range(2 * GROUP_LIMIT + 1)]
-        waits = [asyncio.create_task(desk.journal.decide(order, CONFIRMED)) for order in orders]
+        waits = [asyncio.create_task(desk.journal.commit_outcome(order, CONFIRMED)) for order in orders]
         await asyncio.wait(waits)
         assert [len(group) for group in desk.store.groups] == [GROUP_LIMIT, GROUP_LIMIT, 1]
         assert all(group == sorted(group) for group in desk.store.groups)
@@ -126,7 +125,7 @@ async def test_the_entries_of_each_order_stay_in_their_order_across_commits() ->
             for order in orders:
                 desk.journal.note(order, Entry(EntryKind.DONE, action))
             await desk.clock.sleep(LINGER_SECONDS * 0.7)
-        await asyncio.gather(*(desk.journal.decide(order, CONFIRMED) for order in orders))
+        await asyncio.gather(*(desk.journal.commit_outcome(order, CONFIRMED) for order in orders))
         expected = ["PLACED", "DONE reserve_stock", "DONE authorize_payment", "DONE capture_payment", "CONFIRMED"]
         assert [desk.store.story(order) for order in orders] == [expected] * 3
 
@@ -139,7 +138,7 @@ async def test_a_fenced_order_fails_alone() -> None:
         desk.store.take_over(fenced)
         desk.journal.note(fenced, RESERVED)
         results = await asyncio.gather(
-            *(desk.journal.decide(order, CONFIRMED) for order in (fenced, other)), return_exceptions=True
+            *(desk.journal.commit_outcome(order, CONFIRMED) for order in (fenced, other)), return_exceptions=True
         )
         assert isinstance(results[0], FencedError)
         assert desk.store.story(fenced) == ["PLACED"]
@@ -157,7 +156,7 @@ async def test_nothing_more_is_written_of_an_order_that_was_fenced() -> None:
         await desk.clock.sleep(1)
         desk.store.rows[order.order_id].epoch = FIRST_EPOCH
         with pytest.raises(FencedError):
-            await desk.journal.decide(order, CONFIRMED)
+            await desk.journal.commit_outcome(order, CONFIRMED)
         assert desk.store.story(order) == ["PLACED"]
         assert desk.store.groups == [[order.order_id], []]
 
@@ -168,7 +167,7 @@ async def test_a_commit_that_fails_is_repeated_with_the_same_entries(fault: Faul
     """Whether or not it was written, and whatever was noted meanwhile: each entry stands once, in its order."""
     async with writing(*[fault] * 5) as desk:
         order, other = desk.opened(1), desk.opened(2)
-        outcome = asyncio.create_task(desk.journal.decide(order, CONFIRMED))
+        outcome = asyncio.create_task(desk.journal.commit_outcome(order, CONFIRMED))
         await desk.clock.sleep(0.1)
         desk.journal.note(other, RESERVED)
         await outcome
@@ -183,7 +182,7 @@ async def test_a_commit_that_fails_is_repeated_with_the_same_entries(fault: Faul
 async def test_the_pauses_between_repeated_commits_grow_to_a_limit() -> None:
     """A database that comes back after a minute is not asked a thousand times."""
     async with writing(*[Fault.BEFORE] * 20) as desk:
-        await desk.journal.decide(desk.opened(), CONFIRMED)
+        await desk.journal.commit_outcome(desk.opened(), CONFIRMED)
         assert len(desk.store.groups) == 21
         assert 15 * 2.0 < desk.clock.monotonic_seconds() < 20 * 2.0
 
@@ -195,14 +194,18 @@ async def test_an_order_that_breaks_the_commit_is_given_up_and_the_others_are_wr
         broken, *others = (desk.opened(number) for number in range(4))
         desk.store.broken.add(broken.order_id)
         results = await asyncio.gather(
-            *(desk.journal.decide(order, CONFIRMED) for order in (broken, *others)), return_exceptions=True
+            *(desk.journal.commit_outcome(order, CONFIRMED) for order in (broken, *others)), return_exceptions=True
         )
-        assert isinstance(results[0], FencedError)
+        assert isinstance(results[0], JournalRefusedError)
         later = desk.opened(9)
-        await desk.journal.decide(later, CONFIRMED)
+        await desk.journal.commit_outcome(later, CONFIRMED)
         stories = [desk.store.story(order) for order in (*others, later)]
         assert stories == [["PLACED", "CONFIRMED"]] * 4
-        assert len(desk.store.groups) == 6
+        desk.store.broken.clear()
+        desk.journal.note(broken, Entry(EntryKind.NEEDS_ATTENTION, details={"reason": "INTERNAL"}))
+        await desk.clock.sleep(1)
+        assert desk.store.story(broken) == ["PLACED", "NEEDS_ATTENTION INTERNAL"]
+        assert len(desk.store.groups) == 7
 
 
 @in_virtual_time
@@ -210,16 +213,15 @@ async def test_an_order_is_forgotten_when_it_is_closed_and_its_last_entry_is_wri
     """Not before, and an order that has nothing left to be written at once."""
     async with writing() as desk:
         order, idle = desk.opened(1), desk.opened(2)
-        await desk.journal.decide(order, CONFIRMED)
+        await desk.journal.commit_outcome(order, CONFIRMED)
         desk.journal.note(order, COMPLETED)
         for closing in (order, idle):
             desk.journal.close(closing)
-        assert desk.journal.verdict(order) is not None
         with pytest.raises(KeyError):
-            desk.journal.verdict(idle)
+            desk.journal.note(idle, COMPLETED)
         await desk.clock.sleep(1)
         with pytest.raises(KeyError):
-            desk.journal.verdict(order)
+            desk.journal.note(order, COMPLETED)
         assert desk.store.story(order) == ["PLACED", "CONFIRMED", "COMPLETED"]
 
 
@@ -228,7 +230,7 @@ async def test_who_stops_waiting_for_an_outcome_does_not_stop_its_commit() -> No
     """Cancelling never stops a group commit."""
     async with writing(Fault.BEFORE) as desk:
         order = desk.opened()
-        outcome = asyncio.create_task(desk.journal.decide(order, CONFIRMED))
+        outcome = asyncio.create_task(desk.journal.commit_outcome(order, CONFIRMED))
         await desk.clock.sleep(0)
         outcome.cancel()
         await asyncio.wait([outcome])

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
-from opentelemetry.trace import NoOpTracer
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from services.checkout.coordinator import Answer, Coordinator, Done, Limits, NotKnown, Refused
 from services.checkout.domain import Order
@@ -15,7 +17,9 @@ from services.checkout.messages import verdict_of
 from services.checkout.runner import SagaRunner
 from services.checkout.saga import Action
 from services.common import deadline
-from tests.fakes.checkout import Late, ScriptedParticipants, new_order
+from services.common.tracing import new_provider
+from services.common.values import OverloadedError
+from tests.fakes.checkout import EMAIL, Call, Late, ScriptedParticipants, new_order
 from tests.fakes.checkout_store import FIRST_EPOCH, FIRST_SEQUENCE, MemoryJournalStore
 from tests.fakes.clock import VirtualClock, in_virtual_time
 from tests.fakes.saga_run import Longest, Script
@@ -53,13 +57,17 @@ class House:
 
 
 @asynccontextmanager
-async def running(participants: ScriptedParticipants | Failing) -> AsyncIterator[House]:
-    """Run sagas with some participants until the block ends."""
+async def running(
+    participants: ScriptedParticipants | Failing, exporter: InMemorySpanExporter | None = None
+) -> AsyncIterator[House]:
+    """Run sagas with some participants until the block ends; their spans go to the exporter."""
+    provider = new_provider("checkout")
+    provider.add_span_processor(SimpleSpanProcessor(exporter or InMemorySpanExporter()))
     clock = VirtualClock()
     store = MemoryJournalStore(clock)
     journal = GroupJournal(store, clock, verdict_of)
     coordinator = Coordinator(participants, journal, clock, Longest(), Limits())
-    sagas = SagaRunner(coordinator, journal, NoOpTracer(), LIMIT)
+    sagas = SagaRunner(coordinator, journal, verdict_of, provider.get_tracer("test"), LIMIT)
     async with journal.writing(), sagas.running():
         yield House(clock, store, sagas)
 
@@ -105,15 +113,19 @@ async def test_a_saga_has_no_callers_deadline() -> None:
 
 @in_virtual_time
 async def test_there_is_room_for_so_many_sagas_at_once() -> None:
-    """Until they have come to their ends, which is later than their outcomes."""
+    """Those that are about to begin count, and those that have not come to their ends, which is later than outcomes."""
     async with running(ScriptedParticipants(VirtualClock(), SLOW)) as house:
-        assert house.sagas.has_room()
-        orders = [house.begun(number) for number in range(LIMIT)]
-        assert not house.sagas.has_room()
+        orders = [house.begun(number) for number in range(LIMIT - 1)]
+        with house.sagas.room(), pytest.raises(OverloadedError), house.sagas.room():
+            pass
+        orders.append(house.begun(LIMIT))
+        with pytest.raises(OverloadedError), house.sagas.room():
+            pass
         for order in orders:
             await house.verdict(order)
         await house.clock.sleep(1)
-        assert house.sagas.has_room()
+        with house.sagas.room():
+            pass
 
 
 @in_virtual_time
@@ -134,9 +146,7 @@ async def test_a_saga_that_fails_leaves_its_callers_to_the_database_and_the_othe
         order = house.begun()
         assert await house.verdict(order) is None
         await house.clock.sleep(1)
-        assert house.sagas.has_room()
-        with pytest.raises(KeyError):
-            house.sagas._journal.verdict(order)  # noqa: SLF001 - that it is forgotten shows nowhere else.
+        assert house.store.story(order) == ["PLACED", "NEEDS_ATTENTION INTERNAL"]
 
 
 @in_virtual_time
@@ -150,3 +160,25 @@ async def test_at_the_end_sagas_come_to_theirs_within_a_limit() -> None:
         order, begin_seconds = house.begun(), house.clock.monotonic_seconds()
     assert sorted(house.store.story(order)[1:]) == ["DONE reserve_stock", "REFUSED authorize_payment CARD_DECLINED"]
     assert house.clock.monotonic_seconds() - begin_seconds < 6
+
+
+@in_virtual_time
+async def test_a_step_that_fails_beside_another_harms_no_other_saga() -> None:
+    """The other step is ended with it, and whoever comes later is served."""
+
+    class FailsOnce(ScriptedParticipants):
+        async def perform(self, action: Action, order: Order, budget_seconds: float) -> Answer:
+            if action is Action.AUTHORIZE_PAYMENT and len(self.calls) < 2:
+                self.calls.append(Call(order, action, 0.0, budget_seconds))
+                raise ZeroDivisionError(EMAIL)
+            return await super().perform(action, order, budget_seconds)
+
+    exporter = InMemorySpanExporter()
+    async with running(FailsOnce(VirtualClock(), SLOW), exporter) as house:
+        failed, later = house.begun(1), house.begun(2)
+        assert await house.verdict(failed) is None
+        assert await house.verdict(later) is not None
+    assert house.store.story(failed) == ["PLACED", "NEEDS_ATTENTION INTERNAL"]
+    assert house.store.story(later)[-1] == "COMPLETED"
+    (span,) = (span for span in exporter.get_finished_spans() if span.status.status_code is StatusCode.ERROR)
+    assert EMAIL not in span.to_json()
