@@ -21,7 +21,7 @@ from services.catalog.domain import (
     SkuTakenError,
     UpdateProduct,
 )
-from services.common.database import Connection, Database
+from services.common.database import Connection, Database, columns
 from services.common.idempotency import Keyed, Verdict, once_each
 from services.common.values import Clock, DomainError, Money, new_id
 
@@ -129,7 +129,7 @@ async def _create(
         )
         for product_id, fingerprint, command in wanted
     ]
-    await connection.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+    await connection.execute(_INSERT, *columns(rows))
     standing = {row["product_id"]: row for row in await connection.fetch(_READ, [row[0] for row in rows])}
     results: list[Product | ProductIdTakenError | SkuTakenError] = []
     for product_id, fingerprint, command in wanted:
@@ -181,7 +181,7 @@ async def _write_back(connection: Connection, changed: Sequence[Product]) -> Non
         )
         for product in changed
     ]
-    await connection.execute(_UPDATE, *map(list, zip(*rows, strict=True)))
+    await connection.execute(_UPDATE, *columns(rows))
 
 
 def _product(row: Any) -> Product:  # noqa: ANN401 - asyncpg's records have no typed columns.

@@ -33,7 +33,7 @@ async def serve(settings: InventorySettings, telemetry: Telemetry) -> Running:
         stack.push_async_callback(database.close)
         store = InventoryStore(database, partial(new_id, clock, random.SystemRandom()))
         servicer = InventoryServicer(store, Fingerprints(settings.fingerprint_key))
-        sweep = partial(store.expire_overdue, settings.sweep_limit)
+        sweep = partial(store.sweep, settings.sweep_limit, settings.sweep_rounds_limit)
         await stack.enter_async_context(repeated("expire reservations", settings.sweep_interval_seconds, sweep, clock))
         return await server.start(
             SERVICE,

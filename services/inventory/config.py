@@ -13,3 +13,5 @@ class InventorySettings(ServiceSettings):
     """How often reservations whose time ran out are looked for."""
     sweep_limit: int = 500
     """How many of them are expired at a time, in one transaction."""
+    sweep_rounds_limit: int = 20
+    """How many full transactions may follow each other at once, before the next interval."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from uuid import UUID
 
-from services.common.values import AlreadyUndoneError, DomainError, ErrorKind, ValidUntilPassedError
+from services.common.values import AlreadyUndoneError, DomainError, ErrorKind, check_valid_until
 
 LEVEL_LIMIT_PIECES = 999_999_999_999
 """The most pieces of one SKU that may ever have come in."""
@@ -285,8 +285,7 @@ def reserve(
     """
     if existing is not None:
         return Change(_made_before(existing, command))
-    if command.valid_until is not None and now > command.valid_until:
-        raise ValidUntilPassedError
+    check_valid_until(command.valid_until, now)
     short = _first_short_line(levels, command.lines)
     if short is not None:
         raise OutOfStockError(short, _available(levels, short.sku))

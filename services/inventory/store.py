@@ -6,13 +6,13 @@ rows of stock by SKU. What a batch does is decided in a `Book` over the locked r
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 from google.protobuf.message import Message
 
-from services.common.database import Connection, Database
+from services.common.database import Connection, Database, columns, lock_ids
 from services.common.idempotency import Keyed, Verdict, once_each
 from services.common.values import DomainError
 from services.inventory.book import Book
@@ -63,7 +63,7 @@ class InventoryStore:
 
         async def effect(connection: Connection, commands: Sequence[ReserveStock]) -> list[Reservation | DomainError]:
             reservation_ids = [command.reservation_id for command in commands]
-            await connection.execute(_LOCK_IDS, reservation_ids)
+            await lock_ids(connection, reservation_ids)
             skus = [line.sku for command in commands for line in command.lines]
             book = await _open_book(connection, reservation_ids, skus)
             return await self._run(connection, book, book.reserve, commands)
@@ -92,11 +92,21 @@ class InventoryStore:
             connection: Connection, commands: Sequence[ReleaseReservation]
         ) -> list[Reservation | DomainError]:
             reservation_ids = [command.reservation_id for command in commands]
-            await connection.execute(_LOCK_IDS, reservation_ids)
+            await lock_ids(connection, reservation_ids)
             book = await _open_book(connection, reservation_ids)
             return await self._run(connection, book, book.release, commands)
 
         return await self._once_each("ReleaseReservation", requests, effect, write)
+
+    async def sweep(self, limit: int, rounds_limit: int) -> int:
+        """Expire what is overdue, round after round, until one is not full; return how many there were in all."""
+        total = 0
+        for _ in range(rounds_limit):
+            expired = await self.expire_overdue(limit)
+            total += expired
+            if expired < limit:
+                break
+        return total
 
     async def expire_overdue(self, limit: int) -> int:
         """Expire at most `limit` active reservations whose time ran out, and return how many there were."""
@@ -123,7 +133,11 @@ class InventoryStore:
         return None if row is None else _reservation(row)
 
     async def reservations(self, order_id: UUID | None, after: int, limit: int) -> Sequence[Numbered[Reservation]]:
-        """List at most `limit` reservations with a larger number than `after`, of one order or of all."""
+        """List at most `limit` reservations with a larger number than `after`, of one order or of all.
+
+        Numbers are given before the commit: a row that is committed late, under a lower number, is not seen by whoever
+        has paged past it. So it is with movements.
+        """
         rows = await self._list(_RESERVATION, {"order_id": order_id}, after, limit)
         return [(row["number"], _reservation(row)) for row in rows]
 
@@ -187,7 +201,7 @@ class InventoryStore:
             )
             for movement in movements
         ]
-        await connection.execute(_MOVE, *_columns(rows))
+        await connection.execute(_MOVE, *columns(rows))
 
 
 async def _open_book(connection: Connection, reservation_ids: Sequence[UUID], skus: Iterable[str] = ()) -> Book:
@@ -213,22 +227,17 @@ async def _make_reservations(connection: Connection, made: Sequence[Reservation]
         )
         for reservation in made
     ]
-    await connection.execute(_MAKE_RESERVATIONS, *_columns(rows))
+    await connection.execute(_MAKE_RESERVATIONS, *columns(rows))
     lines = [
         (reservation.reservation_id, line.sku, line.quantity) for reservation in made for line in reservation.lines
     ]
     if lines:
-        await connection.execute(_MAKE_LINES, *_columns(lines))
+        await connection.execute(_MAKE_LINES, *columns(lines))
 
 
 async def _change_reservations(connection: Connection, changed: Sequence[Reservation]) -> None:
     rows = [(reservation.reservation_id, reservation.state.name, reservation.update_time) for reservation in changed]
-    await connection.execute(_CHANGE_RESERVATIONS, *_columns(rows))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Turn rows into the arrays that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)]
+    await connection.execute(_CHANGE_RESERVATIONS, *columns(rows))
 
 
 def _level(row: asyncpg.Record) -> StockLevel:
@@ -260,16 +269,6 @@ def _recorded_movement(row: asyncpg.Record) -> RecordedMovement:
     )
     return RecordedMovement(row["movement_id"], movement)
 
-
-_LOCK_IDS = """
-SELECT pg_advisory_xact_lock(id.key)
-FROM (
-    SELECT DISTINCT hashtextextended(reservation_id::text, 0) AS key
-    FROM unnest($1::uuid[]) AS reservation_id
-    ORDER BY key
-) AS id
-"""
-"""Locks ids of reservations that may not exist yet, which no row lock can do."""
 
 _RESERVATION = """
 SELECT r.number, r.reservation_id, r.order_id, r.state, r.expire_time, r.create_time, r.update_time,

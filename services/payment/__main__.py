@@ -44,7 +44,7 @@ async def serve(settings: PaymentSettings, telemetry: Telemetry) -> Running:
                 settings.processor_url, settings.processor_api_key, settings.processor_timeout_seconds, telemetry
             )
         )
-        settlement = Settlement(store, processor, random.SystemRandom())
+        settlement = Settlement(store, processor, random.SystemRandom(), telemetry.tracer)
         stack.push_async_callback(settlement.close, settings.flight_grace_seconds)
         interval_seconds = settings.resolve_interval_seconds
         await stack.enter_async_context(

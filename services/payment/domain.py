@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
-from services.common.values import AlreadyUndoneError, DomainError, ErrorKind, Money, ValidUntilPassedError
+from services.common.values import AlreadyUndoneError, DomainError, ErrorKind, Money, check_valid_until
 
 
 class PaymentState(Enum):
@@ -83,6 +83,8 @@ class Intent:
     payment: Payment
     attempts: int
     """How often the processor gave no word, since the payment last changed."""
+    contradictions: int
+    """How often its word decided nothing, since the payment last changed."""
     token: str | None = field(default=None, repr=False)
     """The payment method, where an authorisation may still be asked for."""
 
@@ -265,7 +267,7 @@ _DECLINES = {
 def authorize(found: Payment | None, command: AuthorizePayment, now: dt.datetime) -> Payment:
     """Begin to authorise a payment, or tell how it stands."""
     if found is None:
-        _check_valid(command.valid_until, now)
+        check_valid_until(command.valid_until, now)
         payment = Payment(
             command.payment_id,
             command.order_id,
@@ -289,7 +291,7 @@ def capture(found: Payment | None, command: CapturePayment, now: dt.datetime) ->
     _check_ids(found, command)
     payment = standing(found)
     if payment.state in {PaymentState.AUTHORIZING, PaymentState.AUTHORIZED}:
-        _check_valid(command.valid_until, now)
+        check_valid_until(command.valid_until, now)
     if payment.state is not PaymentState.AUTHORIZED or payment.amount is None:
         return payment
     capturing = _moved(payment, PaymentState.CAPTURING, now, begun_by=command.request_id)
@@ -311,7 +313,8 @@ def void(found: Payment | None, command: VoidPayment, now: dt.datetime) -> Payme
 def told(payment: Payment, word: Authorization | None, now: dt.datetime) -> Payment:
     """Take the processor's word for how the authorisation stands. A word that decides nothing changes nothing.
 
-    None says that the processor never heard of it and that it is too late to ask: an authorisation is then given up.
+    None says that the processor never heard of it and that it is too late to ask: an authorisation is then given up,
+    and its caller learns that its time has passed, as nobody undid it.
     """
     if word is None:
         return _voided(payment, now) if payment.state is PaymentState.AUTHORIZING else payment
@@ -371,8 +374,3 @@ def _check_ids(found: Payment, command: AuthorizePayment | CapturePayment | Void
         raise OrderHasPaymentError(found.payment_id)
     if found.order_id != command.order_id:
         raise PaymentIdTakenError(found.payment_id)
-
-
-def _check_valid(valid_until: dt.datetime | None, now: dt.datetime) -> None:
-    if valid_until is not None and valid_until <= now:
-        raise ValidUntilPassedError

@@ -3,16 +3,20 @@
 What is to be asked stands in the payment's row before any call (an intent), and no transaction is open across a call.
 A payment has at most one flight in this process, shared by the handlers that wait for it and the loop that resolves
 what was left behind. A call that had no answer is followed by a look at the authorisation under our own id, never by
-anything new.
+anything new. A processor that says nothing is asked for ever, ever more rarely; one that contradicts us, until a limit.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from services.common import deadline
+from opentelemetry import trace
+
+from services.common import deadline, tracing
+from services.common.errors import incident
 from services.common.logs import get_logger
 from services.payment.domain import (
     Authorization,
@@ -20,11 +24,14 @@ from services.payment.domain import (
     CardProcessor,
     Intent,
     NoWordError,
+    Payment,
     PaymentState,
 )
 
 FLIGHTS_LIMIT = 256
 CLAIM_LIMIT = 32
+CONTRADICTIONS_LIMIT = 20
+"""How often the processor may contradict us about a payment before it is left to people."""
 _STEPS_LIMIT = 5
 """Calls with a result in one flight: an authorisation, its void, and some to spare."""
 _BACKOFF_SECONDS, _BACKOFF_LIMIT_SECONDS, _BACKOFF_DOUBLINGS = 0.5, 60.0, 7
@@ -46,25 +53,31 @@ class Intents(Protocol):
     async def postpone(self, payment_id: UUID, delay_seconds: float) -> None:
         """Count an attempt that the processor gave no word to, and leave the intent alone for a while."""
 
-    async def claim_due(self, limit: int) -> Sequence[UUID]:
-        """Take at most `limit` intents whose time has come."""
+    async def contradicted(self, payment: Payment, delay_seconds: float | None) -> None:
+        """Count a word that decides nothing, and leave the intent alone for a while; None leaves it to people."""
+
+    async def claim_due(self, limit: int) -> Mapping[UUID, Mapping[str, str]]:
+        """Take at most `limit` intents whose time has come, each with the trace context of what made its payment."""
 
 
 class Settlement:
     """The flights of this process."""
 
-    def __init__(self, intents: Intents, processor: CardProcessor, source: random.Random) -> None:
+    def __init__(self, intents: Intents, processor: CardProcessor, source: random.Random, tracer: trace.Tracer) -> None:
         """Settle intents with a processor; `source` spreads the attempts."""
-        self._intents, self._processor, self._source = intents, processor, source
+        self._intents, self._processor, self._source, self._tracer = intents, processor, source, tracer
         self._flights: dict[UUID, asyncio.Task[bool]] = {}
         self._again: set[UUID] = set()
 
-    def fly(self, payment_id: UUID, *, begun: bool = False) -> asyncio.Task[bool] | None:
+    def fly(
+        self, payment_id: UUID, *, begun: bool = False, origin: Mapping[str, str] | None = None
+    ) -> asyncio.Task[bool] | None:
         """Return the payment's flight, a new one where there is none; None where too many are under way.
 
         `begun` says that its intent was written just now, by the caller: nothing can have been asked yet. A flight that
-        is under way then looks once more before it ends. The flight runs in the trace of whoever started it. Its result
-        is whether nothing is open any more.
+        is under way then looks once more before it ends. The flight runs in the trace of the caller who started it, or
+        where there is none in that of `origin`, and has no caller's deadline. Its result is whether there is nothing
+        left to be asked.
         """
         flight = self._flights.get(payment_id)
         if flight is not None:
@@ -73,12 +86,16 @@ class Settlement:
             return flight
         if len(self._flights) >= FLIGHTS_LIMIT:
             return None
-        flight = self._flights[payment_id] = asyncio.create_task(self._fly(payment_id, begun=begun))
-        flight.add_done_callback(_report)
+        with deadline.without_callers():
+            flight = asyncio.create_task(
+                self._fly(payment_id, begun=begun) if origin is None else self._resolve(payment_id, origin)
+            )
+        self._flights[payment_id] = flight
+        flight.add_done_callback(partial(_report, payment_id))
         return flight
 
     async def settled(self, payment_id: UUID, *, begun: bool) -> bool:
-        """Wait for the payment's flight, inside the caller's time, and return whether nothing is open any more."""
+        """Wait for the payment's flight, inside the caller's time; return whether there is nothing left to be asked."""
         flight = self.fly(payment_id, begun=begun)
         if flight is None:
             return False
@@ -87,13 +104,17 @@ class Settlement:
         ended, _ = await asyncio.wait([flight], timeout=limit_seconds)
         return bool(ended) and not flight.cancelled() and flight.exception() is None and flight.result()
 
-    async def resolve_due(self) -> None:
-        """Settle intents that were left behind: those of a process that ended, and those that got no word."""
+    async def resolve_due(self) -> Sequence[asyncio.Task[bool]]:
+        """Begin to settle intents that were left behind: those of a process that ended, and those that got no word.
+
+        Returns their flights. Nobody has to wait for them: one that hangs must not hold up the others.
+        """
         limit = min(CLAIM_LIMIT, FLIGHTS_LIMIT - len(self._flights))
-        flights = [self.fly(payment_id) for payment_id in await self._intents.claim_due(limit)]
-        under_way = [flight for flight in flights if flight is not None]
-        if under_way:
-            await asyncio.wait(under_way)
+        if limit <= 0:
+            return []
+        claimed = await self._intents.claim_due(limit)
+        flights = [self.fly(payment_id, origin=origin) for payment_id, origin in claimed.items()]
+        return [flight for flight in flights if flight is not None]
 
     async def close(self, grace_seconds: float) -> None:
         """Let flights end within the grace, then end them. What they leave open is resolved at the next start."""
@@ -103,6 +124,12 @@ class Settlement:
                 flight.cancel()
             if late:
                 await asyncio.wait(late)
+
+    async def _resolve(self, payment_id: UUID, origin: Mapping[str, str]) -> bool:
+        """Fly without a caller, in the trace of what made the payment."""
+        attributes = {"libretto.payment_id": str(payment_id)}
+        with tracing.span(self._tracer, "resolve payment", parent=tracing.restored(origin), attributes=attributes):
+            return await self._fly(payment_id, begun=False)
 
     async def _fly(self, payment_id: UUID, *, begun: bool) -> bool:
         try:
@@ -132,7 +159,7 @@ class Settlement:
                 continue
             left = await self._intents.record(payment_id, word)
             if left == intent:
-                return await self._put_off(intent, f"the word {word} decides nothing")
+                return await self._object(intent, word)
             intent, asked_before = left, True
         return False
 
@@ -153,10 +180,9 @@ class Settlement:
         return word
 
     async def _put_off(self, intent: Intent, why: str) -> bool:
+        """Leave an intent to which there was no word for a while."""
         payment = intent.payment
-        doublings = min(intent.attempts, _BACKOFF_DOUBLINGS)
-        limit_seconds = min(_BACKOFF_SECONDS * 2**doublings, _BACKOFF_LIMIT_SECONDS)
-        await self._intents.postpone(payment.payment_id, self._source.uniform(0, limit_seconds))
+        await self._intents.postpone(payment.payment_id, self._delay_seconds(intent.attempts))
         _log.warning(
             "no word from the card processor",
             payment_id=str(payment.payment_id),
@@ -166,9 +192,29 @@ class Settlement:
         )
         return False
 
+    async def _object(self, intent: Intent, word: Authorization | None) -> bool:
+        """Put off an intent about which the processor contradicts us; after some times it is left to people."""
+        payment, contradictions = intent.payment, intent.contradictions + 1
+        stuck = contradictions >= CONTRADICTIONS_LIMIT
+        await self._intents.contradicted(payment, None if stuck else self._delay_seconds(intent.contradictions))
+        _log.error(
+            "processor contradicts us",
+            payment_id=str(payment.payment_id),
+            state=payment.state.name,
+            word=None if word is None else word.state.name,
+            same_amount=word is not None and word.amount == payment.amount,
+            contradictions=contradictions,
+            stuck=stuck,
+        )
+        return False
 
-def _report(flight: asyncio.Task[bool]) -> None:
+    def _delay_seconds(self, failures: int) -> float:
+        doublings = min(failures, _BACKOFF_DOUBLINGS)
+        return self._source.uniform(0, min(_BACKOFF_SECONDS * 2**doublings, _BACKOFF_LIMIT_SECONDS))
+
+
+def _report(payment_id: UUID, flight: asyncio.Task[bool]) -> None:
     """Log what ended a flight that nobody expected; its intent stays, and is resolved later."""
     error = None if flight.cancelled() else flight.exception()
     if error is not None:
-        _log.error("settlement failed", error_type=type(error).__qualname__)
+        incident(error, payment_id=str(payment_id))

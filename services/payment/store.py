@@ -4,6 +4,7 @@ Whoever changes payments locks their ids and those of their orders first, as a r
 locked; then everything is decided in a `Book` and written back. An intent is a payment with a `next_attempt_time`.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ from uuid import UUID
 import asyncpg
 from google.protobuf.message import Message
 
-from services.common.database import Connection, Database
+from services.common import tracing
+from services.common.database import Connection, Database, columns, lock_ids
 from services.common.idempotency import Keyed, Undecided, Verdict, once_each, settle, verdict_of
-from services.common.values import DomainError, Money
+from services.common.values import DomainError, Money, ValidUntilPassedError
 from services.payment import domain
 from services.payment.book import Book, Command, Decision
 from services.payment.domain import (
@@ -82,13 +84,13 @@ class PaymentStore:
         async def work(connection: Connection) -> Intent | None:
             book = await _open_book(connection, [payment_id], [])
             book.change(domain.told(book.read[payment_id], word, book.now))
-            await self._write_back(connection, book)
+            await self._write_back(connection, book, given_up=word is None)
             return await _intent(connection, payment_id) if book[payment_id].open else None
 
         return await self._database.transaction(work)
 
     async def intent(self, payment_id: UUID) -> Intent | None:
-        """Read what is to be settled about a payment, if anything."""
+        """Read what is to be settled about a payment, if anything, and if it is not stuck."""
         async with self._database.connection() as connection:
             return await _intent(connection, payment_id)
 
@@ -100,12 +102,26 @@ class PaymentStore:
 
         await self._database.transaction(work)
 
-    async def claim_due(self, limit: int) -> Sequence[UUID]:
-        """Take at most `limit` intents whose time has come, and keep everybody else from them for the lease."""
+    async def contradicted(self, payment: Payment, delay_seconds: float | None) -> None:
+        """Count a word that decided nothing about a payment in its state, and leave the intent alone for a while.
 
-        async def work(connection: Connection) -> Sequence[UUID]:
+        Without a delay the payment is stuck from now on: open, and attempted no more until a person has looked.
+        """
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(_CONTRADICTED, payment.payment_id, payment.state.name, delay_seconds)
+
+        await self._database.transaction(work)
+
+    async def claim_due(self, limit: int) -> Mapping[UUID, Mapping[str, str]]:
+        """Take at most `limit` intents whose time has come, and keep everybody else from them for the lease.
+
+        Returns, by payment_id, the trace context of what made the payment.
+        """
+
+        async def work(connection: Connection) -> Mapping[UUID, Mapping[str, str]]:
             rows = await connection.fetch(_CLAIM_DUE, limit, self._lease_seconds)
-            return [row["payment_id"] for row in rows]
+            return {row["payment_id"]: json.loads(row["trace_context"]) for row in rows}
 
         return await self._database.transaction(work)
 
@@ -116,7 +132,11 @@ class PaymentStore:
         return None if row is None else _payment(row)
 
     async def payments(self, order_id: UUID | None, after: int, limit: int) -> Sequence[tuple[int, Payment]]:
-        """List at most `limit` payments with their numbers, those above `after`, of one order or of all."""
+        """List at most `limit` payments with their numbers, those above `after`, of one order or of all.
+
+        Numbers are given before the commit: a row that is committed late, under a lower number, is not seen by whoever
+        has paged past it.
+        """
         filters: list[UUID] = [] if order_id is None else [order_id]
         async with self._database.connection() as connection:
             rows = await connection.fetch(_LIST_OF_ORDER if filters else _LIST, after, limit, *filters)
@@ -141,35 +161,40 @@ class PaymentStore:
 
         return await self._database.transaction(work)
 
-    async def _write_back(self, connection: Connection, book: Book) -> None:
-        """Write what is new and what changed, and the verdicts that waited for it."""
+    async def _write_back(self, connection: Connection, book: Book, *, given_up: bool = False) -> None:
+        """Write what is new and what changed, and the verdicts that waited for it.
+
+        `given_up` says that it was too late to ask for what was begun, and nobody undid it.
+        """
         if book.made:
             rows = [_made_row(book[payment_id], command) for payment_id, command in book.made.items()]
             limits = self._authorize_limit_seconds, self._lease_seconds
-            await connection.execute(_MAKE, *_columns(rows), *limits)
+            trace_context = json.dumps(tracing.current_headers())
+            await connection.execute(_MAKE, *columns(rows), *limits, trace_context)
         changed = book.changed
         if changed:
             rows = [_changed_row(before, after) for before, after in changed]
-            status = await connection.execute(_CHANGE, *_columns(rows), self._lease_seconds)
+            status = await connection.execute(_CHANGE, *columns(rows), self._lease_seconds)
             if status != f"UPDATE {len(rows)}":
                 raise RuntimeError("a payment was changed by someone who did not lock it")
         for before, after in changed:
             if before.begun_by is not None and before.begun_by != after.begun_by:
                 method = _BEGAN[before.state]
-                verdict = verdict_of(_outcome(after), self._write[method])
+                outcome = ValidUntilPassedError() if given_up else _outcome(after)
+                verdict = verdict_of(outcome, self._write[method])
                 await settle(connection, method, {before.begun_by: verdict})
 
 
 async def _open_book(connection: Connection, payment_ids: Sequence[UUID], order_ids: Sequence[UUID]) -> Book:
     """Lock payments and orders by their ids, and then read the payments and the time."""
-    await connection.execute(_LOCK, [*payment_ids, *order_ids])
+    await lock_ids(connection, [*payment_ids, *order_ids])
     rows = await connection.fetch(_READ_LOCKED, list(payment_ids), list(order_ids))
     return Book(rows[0]["now"], [_payment(row) for row in rows if row["payment_id"] is not None])
 
 
 async def _intent(connection: Connection, payment_id: UUID) -> Intent | None:
     row = await connection.fetchrow(_READ_INTENT, payment_id)
-    return None if row is None else Intent(_payment(row), row["attempts"], row["valid_token"])
+    return None if row is None else Intent(_payment(row), row["attempts"], row["contradictions"], row["valid_token"])
 
 
 def _outcome(payment: Payment) -> Payment | DomainError:
@@ -209,11 +234,6 @@ def _changed_row(before: Payment, after: Payment) -> tuple[Any, ...]:
     )
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Turn rows into the arrays that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
 def _payment(row: asyncpg.Record) -> Payment:
     currency, reason = row["currency"], row["decline_reason"]
     return Payment(
@@ -229,16 +249,6 @@ def _payment(row: asyncpg.Record) -> Payment:
     )
 
 
-_LOCK = """
-SELECT pg_advisory_xact_lock(id.key)
-FROM (
-    SELECT DISTINCT hashtextextended(some_id::text, 0) AS key
-    FROM unnest($1::uuid[]) AS some_id
-    ORDER BY key
-) AS id
-"""
-"""Locks ids that may not exist yet, which no row lock can do, until the transaction ends."""
-
 _READ_LOCKED = """
 SELECT clock.now, p.*
 FROM (SELECT clock_timestamp() AS now) AS clock
@@ -247,7 +257,7 @@ LEFT JOIN payments AS p ON p.payment_id = ANY($1::uuid[]) OR p.order_id = ANY($2
 """Gives at least one row, as the time is wanted where there is no payment too."""
 
 _READ_INTENT = """
-SELECT *, CASE WHEN authorize_until > clock_timestamp() THEN token END AS valid_token
+SELECT *, CASE WHEN authorize_until >= clock_timestamp() THEN token END AS valid_token
 FROM payments
 WHERE payment_id = $1 AND next_attempt_time IS NOT NULL
 """
@@ -261,13 +271,14 @@ _LIST_OF_ORDER = "SELECT * FROM payments WHERE number > $1 AND order_id = $3 ORD
 _MAKE = """
 INSERT INTO payments (
     payment_id, order_id, state, currency, amount_minor, create_time, update_time, hold_open, begun_by, token,
-    authorize_until, next_attempt_time
+    authorize_until, next_attempt_time, trace_context
 )
 SELECT
     v.payment_id, v.order_id, v.state, v.currency, v.amount_minor, v.create_time, v.create_time, false, v.begun_by,
     v.token,
     CASE WHEN v.begun_by IS NOT NULL THEN least(v.valid_until, v.create_time + make_interval(secs => $10)) END,
-    CASE WHEN v.begun_by IS NOT NULL THEN v.create_time + make_interval(secs => $11) END
+    CASE WHEN v.begun_by IS NOT NULL THEN v.create_time + make_interval(secs => $11) END,
+    $12::jsonb
 FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::text[], $8::text[],
     $9::timestamptz[]
@@ -284,6 +295,8 @@ SET state = v.state,
     begun_by = v.begun_by,
     token = CASE WHEN v.state = 'AUTHORIZING' THEN p.token END,
     attempts = 0,
+    contradictions = 0,
+    stuck = false,
     next_attempt_time = CASE WHEN v.open THEN v.update_time + make_interval(secs => $10) END
 FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
@@ -291,9 +304,12 @@ FROM unnest(
 ) AS v (
     payment_id, former_state, state, captured_minor, decline_reason, update_time, hold_open, begun_by, open
 )
-WHERE p.payment_id = v.payment_id AND p.state = v.former_state
+WHERE p.payment_id = ANY($1::uuid[]) AND p.payment_id = v.payment_id AND p.state = v.former_state
 """
-"""Capture and void exclude each other here: the state that a change was decided on must still be there."""
+"""Capture and void exclude each other here: the state that a change was decided on must still be there.
+
+The ids stand in it twice: a plan that was made while the table was small then still uses the key.
+"""
 
 _GIVE_BACK_KEYS = """
 DELETE FROM request_keys
@@ -307,6 +323,15 @@ SET attempts = attempts + 1, next_attempt_time = clock_timestamp() + make_interv
 WHERE payment_id = $1 AND next_attempt_time IS NOT NULL
 """
 
+_CONTRADICTED = """
+UPDATE payments
+SET contradictions = contradictions + 1,
+    stuck = $3::float8 IS NULL,
+    next_attempt_time = clock_timestamp() + make_interval(secs => $3)
+WHERE payment_id = $1 AND state = $2 AND next_attempt_time IS NOT NULL
+"""
+"""What someone else has changed meanwhile is not stuck; an interval of NULL seconds is NULL."""
+
 _CLAIM_DUE = """
 UPDATE payments
 SET next_attempt_time = now() + make_interval(secs => $2)
@@ -318,6 +343,6 @@ WHERE payment_id = ANY (
         FOR UPDATE SKIP LOCKED
     )
 )
-RETURNING payment_id
+RETURNING payment_id, trace_context
 """
 """Takes what nobody else is at work on, and so waits for nobody. (`now()` can be looked up in the index.)"""

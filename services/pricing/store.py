@@ -10,7 +10,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from services.common.database import Connection, Database
+from services.common.database import Connection, Database, columns
 from services.common.idempotency import Keyed, Verdict, once_each, replayed
 from services.common.values import Address, Clock, Money, new_id
 from services.pricing.domain import (
@@ -90,7 +90,7 @@ async def _create(
     """Insert what is new and can be priced, then see for each what stands under its id: its own quote or another's."""
     rows = [_row(item, item.lines) for item in wanted if not isinstance(item.lines, PricingError)]
     if rows:
-        await connection.execute(_INSERT, lifetime_seconds, *map(list, zip(*rows, strict=True)))
+        await connection.execute(_INSERT, lifetime_seconds, *columns(rows))
     standing = {row["quote_id"]: row for row in await connection.fetch(_READ, [item.quote_id for item in wanted])}
     return [
         item.lines

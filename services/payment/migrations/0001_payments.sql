@@ -15,12 +15,17 @@ CREATE TABLE payments (
     ),
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
-    -- The rest is between the processor and us. The token is erased when the processor has answered.
+    -- The trace of what made it, in which it is also resolved (W3C headers).
+    trace_context jsonb NOT NULL,
+    -- The rest is between the processor and us. The token is erased when the processor has answered. What is stuck is
+    -- open, but attempted no more, as the processor contradicts us: a person has to look.
     hold_open boolean NOT NULL,
     begun_by text,
     token text,
     authorize_until timestamptz,
     attempts integer NOT NULL DEFAULT 0,
+    contradictions integer NOT NULL DEFAULT 0,
+    stuck boolean NOT NULL DEFAULT false,
     next_attempt_time timestamptz,
     CONSTRAINT an_amount_has_a_currency CHECK ((amount_minor IS NULL) = (currency IS NULL)),
     CONSTRAINT only_what_was_voided_has_no_amount CHECK (amount_minor IS NOT NULL OR state = 'VOIDED'),
@@ -31,7 +36,10 @@ CREATE TABLE payments (
     CONSTRAINT what_is_undecided_was_begun
     CHECK ((state IN ('AUTHORIZING', 'CAPTURING')) = (begun_by IS NOT NULL)),
     CONSTRAINT a_token_is_kept_to_authorize CHECK ((state = 'AUTHORIZING') = (token IS NOT NULL)),
+    CONSTRAINT only_what_is_open_is_stuck CHECK (NOT stuck OR state IN ('AUTHORIZING', 'CAPTURING') OR hold_open),
     CONSTRAINT what_is_open_is_attempted
-    CHECK ((state IN ('AUTHORIZING', 'CAPTURING') OR hold_open) = (next_attempt_time IS NOT NULL))
+    CHECK (
+        ((state IN ('AUTHORIZING', 'CAPTURING') OR hold_open) AND NOT stuck) = (next_attempt_time IS NOT NULL)
+    )
 );
 CREATE INDEX payments_to_attempt ON payments (next_attempt_time) WHERE next_attempt_time IS NOT NULL;

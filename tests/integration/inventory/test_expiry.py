@@ -2,7 +2,6 @@
 
 import asyncio
 
-from libretto.inventory.v1.inventory_service_pb2 import GetReservationRequest
 from libretto.inventory.v1.reservation_pb2 import Reservation, ReservationState
 
 from services.common.database import Connection
@@ -23,21 +22,19 @@ async def states(stockroom: Stockroom, *reservations: Reservation) -> list[int]:
 
 
 async def test_a_service_expires_what_is_overdue_by_itself(postgres_url: str, processor: Processor) -> None:
-    """As often as its setting says."""
-    settings = {"inventory": {"sweep_interval_seconds": "0.02"}}
+    """As often as its setting says; where there is more than one sweep takes, the next one follows at once."""
+    settings = {"inventory": {"sweep_interval_seconds": str(WAIT_SECONDS / 10), "sweep_limit": "1"}}
     async with open_shop(postgres_url, processor, ("inventory",), settings) as shop:
         stockroom = Stockroom(shop.inventory, shop.databases["inventory"])
-        sku = await stockroom.stocked(5)
-        overdue, in_time = await stockroom.reserved({sku: 2}), await stockroom.reserved({sku: 1})
-        await stockroom.make_overdue(overdue)
+        sku = await stockroom.stocked(25)
+        *overdue, in_time = [await stockroom.reserved({sku: 2}) for _ in range(12)]
+        await stockroom.make_overdue(*overdue)
 
-        request = GetReservationRequest(reservation_id=overdue.reservation_id)
         async with asyncio.timeout(WAIT_SECONDS):
-            while (await shop.inventory.GetReservation(request)).reservation.state != EXPIRED:
+            while await stockroom.level(sku) != (23, 2, 0, 25):
                 pass
 
-        assert await stockroom.level(sku) == (4, 1, 0, 5)
-        assert await states(stockroom, in_time) == [ACTIVE]
+        assert await states(stockroom, in_time, *overdue) == [ACTIVE] + [EXPIRED] * len(overdue)
         assert await imbalances(stockroom.database) == []
 
 
@@ -63,6 +60,17 @@ async def test_a_sweep_takes_no_more_than_its_limit(stockroom: Stockroom) -> Non
     assert [await store.expire_overdue(limit=2) for _ in range(3)] == [2, 1, 0]
     assert await stockroom.level(sku) == (9, 0, 0, 9)
     assert await states(stockroom, *reservations) == [EXPIRED] * 3
+
+
+async def test_full_sweeps_follow_each_other_at_once_up_to_a_limit(stockroom: Stockroom) -> None:
+    """So what is overdue does not pile up; a sweep that is not full is the last."""
+    sku = await stockroom.stocked(9)
+    reservations = [await stockroom.reserved({sku: 1}) for _ in range(9)]
+    await stockroom.make_overdue(*reservations)
+    store = new_store(stockroom.database)
+
+    assert [await store.sweep(limit=2, rounds_limit=3) for _ in range(3)] == [6, 3, 0]
+    assert await stockroom.level(sku) == (9, 0, 0, 9)
 
 
 async def test_a_sweep_waits_for_nobody(stockroom: Stockroom) -> None:

@@ -4,9 +4,12 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 
+from services.common import tracing
 from services.common.idempotency import Answered, Fingerprints, Keyed, Refused, Undecided
 from services.common.values import Money
+from services.payment import settlement
 from services.payment.domain import AuthorizePayment, CapturePayment, VoidPayment
 from services.payment.service import WRITERS
 from services.payment.store import PaymentStore
@@ -17,6 +20,7 @@ from tests.integration.payment.till import (
     Till,
     authorize_request,
     capture_request,
+    until,
     void_request,
 )
 from tests.rpc import new_key, refusal
@@ -42,6 +46,12 @@ def keyed_capture(request: Request) -> Keyed[CapturePayment]:
     """Return the command of a request to capture, as the service makes it."""
     command = CapturePayment(request.request_id, UUID(request.payment_id), UUID(request.order_id), None)
     return FINGERPRINTS.keyed(request.request_id, command)
+
+
+def keyed_void(request: Request) -> Keyed[VoidPayment]:
+    """Return a command to void the payment of a request, with a fresh key."""
+    command = VoidPayment(new_key(), UUID(request.payment_id), UUID(request.order_id))
+    return FINGERPRINTS.keyed(command.request_id, command)
 
 
 async def test_an_authorisation_that_was_never_sent_is_sent(till: Till) -> None:
@@ -95,15 +105,78 @@ async def test_a_hold_that_a_void_left_behind_is_released(till: Till) -> None:
 
 
 async def test_an_authorisation_that_is_unknown_and_too_late_is_given_up(till: Till) -> None:
-    """It is voided here and at the processor, and its caller learns that it was not done."""
+    """It is voided here and at the processor, and its caller learns that its time passed: nobody undid it."""
     request = authorize_request()
     await a_store(till, authorize_limit_seconds=0).authorize([keyed_authorize(request)])
 
     await till.settled(request)
 
-    assert (await refusal(till.answer(request))).reason == "ALREADY_UNDONE"
+    assert (await refusal(till.answer(request))).reason == "VALID_UNTIL_PASSED"
+    assert await till.state(request) == "VOIDED"
     assert await till.effects(request) == ["voided"]
     assert (await till.row(request))["token"] is None
+
+
+async def test_what_was_left_behind_is_resolved_in_the_trace_of_its_order(till: Till) -> None:
+    """No caller is there any more, but the payment keeps the trace of who made it: also where that was a void."""
+    request, undone = authorize_request(), authorize_request()
+    with tracing.new_provider("test").get_tracer("test").start_as_current_span("the order") as order:
+        await a_store(till).authorize([keyed_authorize(request)])
+        await a_store(till).void([keyed_void(undone)])
+    context = order.get_span_context()
+    assert f"-{context.trace_id:032x}-{context.span_id:016x}-" in (await till.row(undone))["trace_context"]
+
+    def spans() -> list[ReadableSpan]:
+        finished = till.spans.get_finished_spans()
+        return [span for span in finished if span.context is not None and span.context.trace_id == context.trace_id]
+
+    async def resolved() -> bool:
+        await asyncio.sleep(0)
+        return bool(spans()) and spans()[-1].name == "resolve payment"
+
+    await until(resolved)
+    *calls, resolve = spans()
+    assert resolve.parent is not None
+    assert resolve.parent.span_id == context.span_id
+    assert [(call.name, call.parent) for call in calls] == [("GET", resolve.context), ("PUT", resolve.context)]
+
+
+async def test_a_contradiction_is_left_open_and_is_not_attempted_for_ever(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What we voided was captured there behind our back: that is no success, and a person has to look."""
+    monkeypatch.setattr(settlement, "CONTRADICTIONS_LIMIT", 2)
+    payment = await till.authorized()
+    till.processor.capture(payment.payment_id)
+
+    await till.send(void_request(payment))
+    await till.settled(payment)
+
+    row = await till.row(payment)
+    assert (row["state"], row["hold_open"], row["stuck"], row["contradictions"]) == ("VOIDED", True, True, 2)
+    assert await till.effects(payment) == ["authorized", "captured"]
+
+
+async def test_a_change_frees_what_was_stuck(till: Till) -> None:
+    """Until then its caller hears that the outcome is pending; what is found out too late does not bind it again."""
+    store, request = a_store(till, lease_seconds=WAIT_SECONDS), authorize_request()
+    await store.authorize([keyed_authorize(request)])
+    stale = await store.payment(UUID(request.payment_id))
+    assert stale is not None
+    await store.contradicted(stale, None)
+    assert await store.intent(stale.payment_id) is None
+    assert (await refusal(till.answer(request))).reason == "OUTCOME_PENDING"
+    assert await till.effects(request) == []
+
+    await store.void([keyed_void(request)])
+    await store.contradicted(stale, None)
+    row = await till.row(request)
+    assert (row["stuck"], row["contradictions"]) == (False, 0)
+
+    await till.send(void_request(request))
+    await till.execute("UPDATE payments SET next_attempt_time = now() WHERE payment_id = $1", request.payment_id)
+    await till.settled(request)
+    assert await till.effects(request) == ["voided"]
 
 
 async def test_an_intent_is_left_to_whoever_took_it(till: Till) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -74,6 +74,10 @@ class FakeIntents:
     payment: Payment
     token: str | None = TOKEN
     attempts: int = 0
+    contradictions: int = 0
+    stuck: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """The trace context of what made the payment."""
     delays_seconds: list[float] = field(default_factory=list)
     meanwhile: Callable[[], object] | None = None
     """Happens once, when a word was recorded, before the settlement hears of it."""
@@ -81,7 +85,9 @@ class FakeIntents:
     async def intent(self, payment_id: UUID) -> Intent | None:
         """Read what is open."""
         assert payment_id == self.payment.payment_id
-        return Intent(self.payment, self.attempts, self.token) if self.payment.open else None
+        if not self.payment.open or self.stuck:
+            return None
+        return Intent(self.payment, self.attempts, self.contradictions, self.token)
 
     async def record(self, payment_id: UUID, word: Authorization | None) -> Intent | None:
         """Decide as the domain does."""
@@ -98,9 +104,19 @@ class FakeIntents:
         self.attempts += 1
         self.delays_seconds.append(delay_seconds)
 
-    async def claim_due(self, limit: int) -> Sequence[UUID]:
+    async def contradicted(self, payment: Payment, delay_seconds: float | None) -> None:
+        """Note the delay, or that there is none."""
+        assert payment == self.payment
+        self.contradictions += 1
+        if delay_seconds is None:
+            self.stuck = True
+        else:
+            self.delays_seconds.append(delay_seconds)
+
+    async def claim_due(self, limit: int) -> Mapping[UUID, Mapping[str, str]]:
         """Give out the payment, where something is open."""
-        return [self.payment.payment_id][:limit] if self.payment.open else []
+        assert limit > 0
+        return {self.payment.payment_id: self.origin} if self.payment.open and not self.stuck else {}
 
     def void(self) -> None:
         """Void the payment, as another caller does meanwhile."""

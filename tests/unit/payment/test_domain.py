@@ -204,18 +204,19 @@ def test_a_payments_id_belongs_to_its_order_and_amount() -> None:
 
 
 def test_valid_until_refuses_only_what_is_not_begun() -> None:
-    """At its moment it has passed; what was begun before goes on, and undoing has no limit."""
+    """At its moment it is still good; what was begun before goes on, and undoing has no limit."""
     late_authorize, late_capture = replace(AUTHORIZE, valid_until=NOW), replace(CAPTURE, valid_until=NOW)
     with pytest.raises(ValidUntilPassedError):
-        authorize(None, late_authorize, NOW)
+        authorize(None, late_authorize, LATER)
     for state in (S.AUTHORIZING, S.AUTHORIZED):
         with pytest.raises(ValidUntilPassedError):
-            capture(a_payment(state), late_capture, NOW)
+            capture(a_payment(state), late_capture, LATER)
     for state in (S.CAPTURING, S.CAPTURED):
         assert capture(a_payment(state), late_capture, LATER).state is state
     for state in (S.AUTHORIZING, S.AUTHORIZED):
         assert authorize(a_payment(state), late_authorize, LATER).state is state
-    assert authorize(None, replace(AUTHORIZE, valid_until=LATER), NOW).state is S.AUTHORIZING
+    assert authorize(None, late_authorize, NOW).state is S.AUTHORIZING
+    assert capture(a_payment(S.AUTHORIZED), late_capture, NOW).state is S.CAPTURING
 
 
 def test_an_order_has_one_payment_and_each_command_of_a_batch_sees_the_ones_before() -> None:
@@ -236,4 +237,4 @@ def test_an_order_has_one_payment_and_each_command_of_a_batch_sees_the_ones_befo
 def test_a_token_is_in_no_text() -> None:
     """What might be logged by mistake does not show it."""
     assert TOKEN not in repr(AUTHORIZE)
-    assert TOKEN not in repr(Intent(a_payment(), 0, TOKEN))
+    assert TOKEN not in repr(Intent(a_payment(), 0, 0, TOKEN))

@@ -2,15 +2,20 @@
 
 import asyncio
 import random
+from uuid import UUID
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from structlog.testing import capture_logs
 
-from services.common import deadline
+from services.common import deadline, tracing
 from services.payment import settlement as module
 from services.payment.domain import Authorization, DeclineReason, NoWordError
 from services.payment.domain import AuthorizationState as A
 from services.payment.domain import PaymentState as S
-from services.payment.settlement import Settlement
+from services.payment.settlement import CONTRADICTIONS_LIMIT, Settlement
 from tests.unit.payment.fakes import (
     AMOUNT,
     PAYMENT_ID,
@@ -28,7 +33,15 @@ DECLINED = Authorization(A.DECLINED, AMOUNT, DeclineReason.INSUFFICIENT_FUNDS)
 
 def a_settlement(intents: FakeIntents, processor: FakeProcessor) -> Settlement:
     """Make a settlement with a seeded source."""
-    return Settlement(intents, processor, random.Random(1))  # noqa: S311 - a test wants the same every time.
+    tracer = tracing.new_provider("payment").get_tracer("test")
+    return Settlement(intents, processor, random.Random(1), tracer)  # noqa: S311 - a test wants the same every time.
+
+
+async def resolve(settlement: Settlement) -> None:
+    """Begin to settle what was left behind, and see it end."""
+    flights = await settlement.resolve_due()
+    if flights:
+        await asyncio.wait(flights)
 
 
 async def test_what_was_begun_just_now_is_asked_without_a_look() -> None:
@@ -72,7 +85,7 @@ async def test_what_was_left_behind_is_looked_up_by_our_own_id_first(
     if at_processor is not None:
         processor.ledger[PAYMENT_ID] = at_processor
 
-    await a_settlement(intents, processor).resolve_due()
+    await resolve(a_settlement(intents, processor))
 
     assert processor.calls == calls
     assert (intents.payment.state, intents.payment.open) == (after, False)
@@ -125,9 +138,34 @@ async def test_an_answer_that_makes_no_sense_is_put_off_and_is_never_success(
         processor.ledger[PAYMENT_ID] = word
     before = intents.payment
 
-    await a_settlement(intents, processor).resolve_due()
+    await resolve(a_settlement(intents, processor))
 
-    assert (intents.payment, intents.attempts) == (before, 1)
+    assert (intents.payment, intents.contradictions, intents.attempts) == (before, 1, 0)
+
+
+async def test_a_contradiction_is_an_error_and_is_left_to_people_after_some_times() -> None:
+    """The payment stays open, nobody asks any more, and the log has it from the first time on."""
+    processor, intents = FakeProcessor(ledger={PAYMENT_ID: TAKEN}), FakeIntents(a_payment(S.VOIDED))
+    settlement = a_settlement(intents, processor)
+
+    with capture_logs() as logs:
+        for _ in range(2 * CONTRADICTIONS_LIMIT):
+            await resolve(settlement)
+
+    assert processor.calls == ["void"] * CONTRADICTIONS_LIMIT
+    assert (intents.payment.open, intents.stuck) == (True, True)
+    assert {(entry["event"], entry["log_level"]) for entry in logs} == {("processor contradicts us", "error")}
+    assert [entry["stuck"] for entry in logs] == [False] * (CONTRADICTIONS_LIMIT - 1) + [True]
+    assert (logs[0]["payment_id"], logs[0]["word"], logs[0]["same_amount"]) == (str(PAYMENT_ID), "CAPTURED", True)
+
+
+async def test_silence_is_never_left_to_people() -> None:
+    """However long the processor is away, and though it contradicted us before."""
+    intents = FakeIntents(a_payment(S.VOIDED), contradictions=CONTRADICTIONS_LIMIT - 1)
+    for _ in range(2 * CONTRADICTIONS_LIMIT):
+        await resolve(a_settlement(intents, FakeProcessor(troubles=[NoWordError()])))
+
+    assert (intents.stuck, intents.attempts) == (False, 2 * CONTRADICTIONS_LIMIT)
 
 
 async def test_attempts_are_spread_and_ever_rarer() -> None:
@@ -135,7 +173,7 @@ async def test_attempts_are_spread_and_ever_rarer() -> None:
     intents = FakeIntents(a_payment())
     for _ in range(60):
         processor = FakeProcessor(troubles=[NoWordError()])
-        await a_settlement(intents, processor).resolve_due()
+        await resolve(a_settlement(intents, processor))
         assert processor.calls == ["find"]
 
     for attempt, delay_seconds in enumerate(intents.delays_seconds):
@@ -183,7 +221,7 @@ async def test_an_authorisation_that_is_unknown_and_too_late_is_given_up() -> No
     """It becomes void here and there, so that nothing can be held by a call that is still on its way."""
     processor, intents = FakeProcessor(), FakeIntents(a_payment(), token=None)
 
-    await a_settlement(intents, processor).resolve_due()
+    await resolve(a_settlement(intents, processor))
 
     assert processor.calls == ["find", "void"]
     assert (intents.payment.state, intents.payment.open) == (S.VOIDED, False)
@@ -193,7 +231,7 @@ async def test_an_authorisation_that_took_effect_counts_though_it_is_late() -> N
     """The limit of time only keeps from asking; it undoes nothing."""
     processor, intents = FakeProcessor(ledger={PAYMENT_ID: HELD}), FakeIntents(a_payment(), token=None)
 
-    await a_settlement(intents, processor).resolve_due()
+    await resolve(a_settlement(intents, processor))
 
     assert intents.payment.state is S.AUTHORIZED
 
@@ -241,6 +279,59 @@ async def test_a_caller_whose_time_ends_leaves_the_flight_under_way() -> None:
     assert processor.calls == ["authorize"]
 
 
+async def test_a_flight_has_not_its_callers_deadline() -> None:
+    """It outlives the call, so what it does later must not be refused as too late."""
+
+    class Watch(FakeProcessor):
+        async def capture(self, payment_id: UUID) -> Authorization:
+            left_seconds.append(deadline.remaining_seconds())
+            return await super().capture(payment_id)
+
+    left_seconds: list[float | None] = []
+    processor = Watch(ledger={PAYMENT_ID: HELD})
+    with deadline.within(20):
+        assert await a_settlement(FakeIntents(a_payment(S.CAPTURING)), processor).settled(PAYMENT_ID, begun=True)
+        assert deadline.remaining_seconds() is not None
+
+    assert left_seconds == [None]
+
+
+async def test_a_flight_that_hangs_holds_up_nobody() -> None:
+    """The loop begins flights and waits for none; one that is under way is not begun twice."""
+    processor, intents = FakeProcessor(gate=asyncio.Event()), FakeIntents(a_payment())
+    settlement = a_settlement(intents, processor)
+
+    async with asyncio.timeout(5):
+        (flight,) = await settlement.resolve_due()
+        await processor.reached.wait()
+        assert await settlement.resolve_due() == [flight]
+
+    assert processor.gate is not None
+    processor.gate.set()
+    assert await flight
+    assert processor.calls == ["find", "authorize"]
+
+
+async def test_a_flight_without_a_caller_is_in_the_trace_of_what_made_the_payment() -> None:
+    """One with a caller is in the caller's, and needs no span of its own."""
+    provider, spans = tracing.new_provider("payment"), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracer = provider.get_tracer("test")
+    with tracer.start_as_current_span("the order") as order:
+        intents = FakeIntents(a_payment(), origin=tracing.current_headers())
+    source = random.Random(1)  # noqa: S311 - as above.
+    await resolve(Settlement(intents, FakeProcessor(troubles=[None, NoWordError()]), source, tracer))
+    assert await Settlement(intents, FakeProcessor(), source, tracer).settled(PAYMENT_ID, begun=False)
+
+    _, span = spans.get_finished_spans()
+    assert (span.name, span.kind) == ("resolve payment", SpanKind.INTERNAL)
+    assert span.parent is not None
+    assert (span.parent.trace_id, span.parent.span_id) == (
+        order.get_span_context().trace_id,
+        order.get_span_context().span_id,
+    )
+
+
 async def test_a_cancelled_caller_leaves_the_flight_under_way() -> None:
     """The call that is out is not broken off by one of those who wait for it."""
     processor, intents = FakeProcessor(gate=asyncio.Event()), FakeIntents(a_payment())
@@ -256,11 +347,12 @@ async def test_a_cancelled_caller_leaves_the_flight_under_way() -> None:
     assert processor.calls == ["authorize"]
 
 
-async def test_a_stop_waits_for_flights_and_then_ends_them() -> None:
-    """Within the grace a flight may end by itself; after it, it is broken off and its intent stays."""
+@pytest.mark.parametrize("origin", [None, {}])
+async def test_a_stop_waits_for_flights_and_then_ends_them(origin: dict[str, str] | None) -> None:
+    """A caller's and the loop's: within the grace one may end by itself; after it, it is broken off."""
     processor, intents = FakeProcessor(gate=asyncio.Event()), FakeIntents(a_payment())
     settlement = a_settlement(intents, processor)
-    flight = settlement.fly(PAYMENT_ID, begun=True)
+    flight = settlement.fly(PAYMENT_ID, origin=origin)
     assert flight is not None
     await processor.reached.wait()
 
@@ -278,11 +370,11 @@ async def test_flights_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     settlement = a_settlement(intents, processor)
 
     assert not await settlement.settled(PAYMENT_ID, begun=True)
-    await settlement.resolve_due()
+    await resolve(settlement)
     assert processor.calls == []
 
     monkeypatch.undo()
-    await settlement.resolve_due()
+    await resolve(settlement)
     assert intents.payment.state is S.AUTHORIZED
 
 
@@ -291,9 +383,11 @@ async def test_a_flight_that_fails_is_not_silent_and_ends_nothing_else() -> None
     processor, intents = FakeProcessor(), FakeIntents(a_payment())
     settlement = a_settlement(intents, processor)
     processor.ledger = None  # type: ignore[assignment]  # Any unexpected error will do.
-    assert not await settlement.settled(PAYMENT_ID, begun=True)
+    with capture_logs() as logs:
+        assert not await settlement.settled(PAYMENT_ID, begun=True)
+    assert [(entry["event"], entry["payment_id"]) for entry in logs] == [("incident", str(PAYMENT_ID))]
     assert intents.payment == a_payment()
 
     processor.ledger = {}
-    await settlement.resolve_due()
+    await resolve(settlement)
     assert intents.payment.state is S.AUTHORIZED
