@@ -21,7 +21,8 @@ from services.common.tied_process import tied_command
 
 _POLL_SECONDS: Final = 0.05
 _STOP_POLL_SECONDS: Final = 0.01
-_STOP_SECONDS: Final = 15.0  # A service ends its open calls, its sagas and its spans, each within a bound of its own.
+_STOP_SECONDS: Final = 30.0
+"""A service may take 22: 5 s each for open calls, sagas, the journal and the database's pool, and 2 s for spans."""
 _KILL_SECONDS: Final = 5.0
 _LOG_LINES: Final = 12
 _LOG_TAIL_BYTES: Final = 8_192

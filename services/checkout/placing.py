@@ -27,7 +27,7 @@ from services.common.database import OutcomeUnknownError
 from services.common.idempotency import Keyed, Undecided, Verdict
 from services.common.values import Clock, new_id
 
-_LAST_MOMENT_SECONDS: Final = 0.025
+_LAST_MOMENT_SECONDS: Final = 0.05
 """How long before the call's time is over an order that is not decided yet is answered as it stands."""
 _POLL_SECONDS: Final = 0.1
 _KEEP_TRIES: Final = 3

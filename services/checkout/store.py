@@ -27,7 +27,7 @@ from services.checkout.domain import (
 from services.checkout.journal import Change
 from services.checkout.saga import Action
 from services.common import idempotency
-from services.common.database import Connection, Database, DatabaseUnavailableError
+from services.common.database import Connection, Database, DatabaseUnavailableError, columns
 from services.common.idempotency import Answered, Keyed, Refused, Undecided, Verdict
 from services.common.values import Address, DomainError, Money
 
@@ -181,7 +181,8 @@ WITH change AS (
 ), answered AS (
     UPDATE request_keys AS k SET answer = c.answer, refusal = c.refusal
     FROM change AS c JOIN updated USING (order_id)
-    WHERE k.method = $20 AND k.request_id = c.request_id AND (c.answer IS NOT NULL OR c.refusal IS NOT NULL)
+    WHERE k.method = $20 AND k.request_id = ANY($9::text[]) AND k.request_id = c.request_id
+    AND (c.answer IS NOT NULL OR c.refusal IS NOT NULL)
 )
 SELECT order_id FROM updated
 """
@@ -206,7 +207,7 @@ def _change_columns(changes: Sequence[Change]) -> list[list[Any]]:
         )
         for change in changes
     ]
-    return [list(column) for column in zip(*rows, strict=True)]
+    return columns(rows)
 
 
 def _entry_columns(changes: Sequence[Change]) -> list[list[Any]]:
@@ -223,7 +224,7 @@ def _entry_columns(changes: Sequence[Change]) -> list[list[Any]]:
         for change in changes
         for place, (entry, time) in enumerate(change.entries, 1)
     ]
-    return [list(column) for column in zip(*rows, strict=True)]
+    return columns(rows)
 
 
 async def _insert(connection: Connection, order: Order) -> Order | None:

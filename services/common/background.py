@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from services.common.logs import get_logger
+from services.common.errors import incident, is_being_cancelled
 from services.common.values import Clock
-
-_log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -21,8 +19,12 @@ async def repeated(
             await clock.sleep(interval_seconds)
             try:
                 await task()
+            except asyncio.CancelledError as error:
+                if is_being_cancelled():
+                    raise
+                incident(error, task=name)  # Something that the task awaited was cancelled, and not this loop.
             except Exception as error:  # noqa: BLE001 - the top of a background loop: it must outlive what fails in it.
-                _log.error("background task failed", task=name, error_type=type(error).__qualname__)
+                incident(error, task=name)
 
     running = asyncio.create_task(loop(), name=name)
     try:

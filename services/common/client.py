@@ -11,10 +11,10 @@ from services.common.errors import from_call_error
 from services.common.layers import Method, method_of
 from services.common.tracing import Telemetry
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 """A batch of 64 products, or a page of 200, may hold 17,000 bytes of text each."""
 _OPTIONS: Sequence[tuple[str, Any]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.enable_retries", 0),  # Retries are the callers' own, visible in traces: two of them would multiply.
     ("grpc.keepalive_time_ms", 30_000),

@@ -9,10 +9,11 @@ Every other error of PostgreSQL (a broken constraint, wrong SQL) passes through 
 import asyncio
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
 
 import asyncpg
 import asyncpg.pool
@@ -42,6 +43,15 @@ _TROUBLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
 )
 _CONFLICT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+_LOCK_IDS = """
+SELECT pg_advisory_xact_lock(id.key)
+FROM (
+    SELECT DISTINCT hashtextextended(some_id::text, 0) AS key
+    FROM unnest($1::uuid[]) AS some_id
+    ORDER BY key
+) AS id
+"""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # PostgreSQL cuts longer names off.
 _ENSURE_LOCK = 0x6C69_6272_6461_7461  # Any constant would do; this one spells "librdata".
@@ -184,6 +194,22 @@ async def single_connection(url: str, application_name: str) -> AsyncIterator[Si
             await connection.close(timeout=_CLOSE_SECONDS)
     except _TROUBLE as error:
         raise _unavailable(error) from error
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Turn one or more rows of equal length into their columns: the arrays that `unnest` takes in SQL.
+
+    No rows have no columns, so a statement for them is refused by asyncpg: leave it out.
+    """
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def lock_ids(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Wait for the sole right to these ids, of rows that may not exist yet, and hold it until the transaction ends.
+
+    They are taken in one order, whoever asks, so that two transactions cannot deadlock over them.
+    """
+    await connection.execute(_LOCK_IDS, list(ids))
 
 
 async def ensure_database(admin_url: str, name: str) -> str:

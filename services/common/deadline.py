@@ -19,7 +19,7 @@ from services.common.layers import CallStats, Context, Handler, Layer, Method
 from services.common.values import DeadlineExceededError, DeadlineTooShortError
 
 _UNLIMITED_SECONDS = 86_400.0
-"""What gRPC states as time remaining when the caller sets no deadline is None, or absurdly long: longer than this."""
+"""gRPC reports a missing deadline as None or as an absurdly long time; above this it counts as missing."""
 _UNROUNDED_SHARE = 0.99
 """gRPC rounds a timeout up where it writes it, by up to a hundredth: the caller gives up earlier than it seems here."""
 
@@ -81,8 +81,8 @@ def layer(rules: DeadlineRules, stats: CallStats) -> Layer:
             left_seconds = _time_left(method, context)
             if left_seconds < rules.minimum_seconds:
                 stats.refused_for_deadline += 1
-                message = f"{max(left_seconds, 0) * 1000:.0f} ms are left; {rules.minimum_ms} ms are needed to begin."
-                raise DeadlineTooShortError(message)
+                left_ms = max(left_seconds, 0) * 1000
+                raise DeadlineTooShortError(f"{left_ms:.0f} ms are left; {rules.minimum_ms} ms are needed to begin.")
             budget_seconds = left_seconds - rules.margin_seconds
             limit = asyncio.timeout(budget_seconds)
             try:
@@ -92,8 +92,7 @@ def layer(rules: DeadlineRules, stats: CallStats) -> Layer:
             except TimeoutError:
                 if not limit.expired():
                     raise
-                message = "The time ran out; repeat with the same request_id to learn the outcome."
-                raise DeadlineExceededError(message) from None
+                raise DeadlineExceededError from None
 
         return limited
 
@@ -107,8 +106,7 @@ def for_call(method: Method, rules: DeadlineRules) -> float:
         left_seconds = method.default_deadline_seconds
     timeout_seconds = left_seconds - rules.margin_seconds
     if timeout_seconds < rules.minimum_seconds:
-        message = f"Too little time is left to call {method.full_name}."
-        raise DeadlineTooShortError(message)
+        raise DeadlineTooShortError(f"Too little time is left to call {method.full_name}.")
     return timeout_seconds
 
 

@@ -7,8 +7,8 @@
     RemoteError                  what another service answered, with its code, reason and metadata
 
 On the server `layer` is the only place that turns exceptions into statuses. What no one expected becomes INTERNAL with
-an incident id that finds the traceback in the logs; the exception's text
-stays out of both, as it may hold personal data.
+an incident id that finds the traceback in the logs; the exception's text stays out of both, as it may hold personal
+data.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from grpc_status import rpc_status
 from services.common.layers import Context, Handler, Method
 from services.common.logs import get_logger
 from services.common.values import (
+    DeadlineExceededError,
     DependencyUnavailableError,
     DomainError,
     ErrorKind,
@@ -43,6 +44,8 @@ CODES = {
 }
 """The gRPC code of each kind of error: the one place where they meet."""
 
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
+"""The codes of a trouble that may be over when the dependency is called again."""
 _DOMAIN_SUFFIX = ".libretto"
 _log = get_logger(__name__)
 
@@ -134,7 +137,7 @@ def layer(_method: Method, handler: Handler) -> Handler:
         except RemoteError as error:
             status = _of_dependency(error)
         except asyncio.CancelledError as error:
-            if _cancelled_by_caller():
+            if is_being_cancelled():  # The caller went away, or the server's grace has ended.
                 raise
             status = incident(error)  # A task of ours was cancelled under it; passed on, it would never be answered.
         except Exception as error:  # noqa: BLE001 - the outermost seam: what no one expected must not reach the caller.
@@ -144,17 +147,20 @@ def layer(_method: Method, handler: Handler) -> Handler:
     return answering
 
 
-def _cancelled_by_caller() -> bool:
-    """Tell whether the task of this call was cancelled: the caller went away, or the server's grace has ended."""
+def is_being_cancelled() -> bool:
+    """Tell whether the present task was cancelled; a CancelledError in any other comes from what that one awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def incident(error: BaseException) -> status_pb2.Status:
-    """Log a fault of ours under a new incident id, and return the status that names only the id."""
+def incident(error: BaseException, **ids: str) -> status_pb2.Status:
+    """Log what no one expected under a new incident id, and return the status that names only the id.
+
+    The log has the error's type and frames, never its text, and the ids of what it befell, such as `order_id`.
+    """
     incident_id = secrets.token_hex(8)
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    _log.error("incident", incident_id=incident_id, error_type=type(error).__qualname__, frames=frames[-20:])
+    _log.error("incident", incident_id=incident_id, error_type=type(error).__qualname__, frames=frames[-20:], **ids)
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain="common" + _DOMAIN_SUFFIX, metadata={"incident_id": incident_id}
     )
@@ -162,9 +168,15 @@ def incident(error: BaseException) -> status_pb2.Status:
 
 
 def _of_dependency(error: RemoteError) -> status_pb2.Status:
-    """Answer for a service that failed us: what may pass is UNAVAILABLE, any other refusal is a fault of ours."""
-    passing = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
-    if error.code not in (*passing, grpc.StatusCode.CANCELLED):
+    """Answer for a service that failed us.
+
+    A handler's calls have all the time that it has, so where one's time ran out, our caller's did: what is called with
+    less, by `deadline.within`, is answered for there. What may pass is UNAVAILABLE; any other refusal is a fault of
+    ours.
+    """
+    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return to_status(DeadlineExceededError())
+    if error.code not in _PASSING:
         return incident(error)
     unavailable = DependencyUnavailableError("A service that is needed does not answer.")
     unavailable.retry_after_seconds = error.retry_after_seconds or unavailable.retry_after_seconds

@@ -4,11 +4,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 
 from services.common import logs, tracing
+from services.common.errors import incident
 from services.common.migrations import MigrationError
 from services.common.server import Running
 from services.common.settings import ServiceSettings, SettingsError, load
@@ -37,6 +38,7 @@ async def _run(service: str, settings: S, serve: Callable[[S, Telemetry], Awaita
     telemetry = tracing.from_environment(service, settings.span_file)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     running = await serve(settings, telemetry)
@@ -46,3 +48,12 @@ async def _run(service: str, settings: S, serve: Callable[[S, Telemetry], Awaita
     await running.stop()
     await asyncio.to_thread(telemetry.shut_down)
     _log.info("stopped")
+
+
+def _log_unhandled(_loop: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
+    """Log what nobody awaited or caught. The loop's own words would show its text, and the arguments of a callback."""
+    error: BaseException | None = found.get("exception")
+    if error is not None:
+        incident(error, found_by="event loop")
+    else:
+        _log.error("event loop", message=found["message"])

@@ -1,6 +1,6 @@
 """How a service is served: the gRPC server with its layers, health, reflection and a graceful end.
 
-The layers of each call, outermost first: the span, the count of open calls, errors to statuses, the deadline, and the
+The layers of each call, outermost first: the span, errors to statuses, the limit of open calls, the deadline, and the
 check of the request's bytes.
 """
 
@@ -24,12 +24,14 @@ from services.common.errors import StatusError
 from services.common.layers import CallStats, Context, Handler, Layer, Method, method_of
 from services.common.settings import ServiceSettings
 from services.common.tracing import Telemetry
-from services.common.values import MalformedRequestError
+from services.common.values import MalformedRequestError, OverloadedError
 
-MAX_MESSAGE_BYTES = 256 * 1024
-MAX_OPEN_CALLS = 2_000
+MAX_REQUEST_BYTES = 256 * 1024
+_SPARE_CALLS = 1_000
+"""What the library takes above our own limit: health, reflection, and calls that are just being refused. What exceeds
+this too is refused by it, without a reason."""
 _OPTIONS: Sequence[tuple[str, Any]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.so_reuseport", 0),  # Else a second server takes half of the calls in silence.
     ("grpc.max_connection_age_ms", 300_000),  # Clients resolve names anew only when a connection ends.
     ("grpc.max_connection_age_grace_ms", 60_000),
@@ -52,10 +54,12 @@ class Running:
 
     async def stop(self) -> None:
         """Say NOT_SERVING, give clients time to see it, end open calls within the grace, then close what was used."""
-        await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._settings.drain_ms / 1000)
-        await self._server.stop(self._settings.grace_ms / 1000)
-        await self._resources.aclose()
+        try:
+            await self._health.enter_graceful_shutdown()
+            await asyncio.sleep(self._settings.drain_ms / 1000)
+            await self._server.stop(self._settings.grace_ms / 1000)
+        finally:
+            await self._resources.aclose()
 
 
 async def start(
@@ -73,24 +77,28 @@ async def start(
     stats = CallStats()
     layers = (
         tracing.layer(telemetry),
-        _counted(stats),
         errors.layer,
+        _limited(settings.open_calls_limit, stats),
         deadline.layer(settings.deadline_rules, stats),
         _checked,
     )
-    server = grpc.aio.server(interceptors=[_Layers(layers)], options=_OPTIONS, maximum_concurrent_rpcs=MAX_OPEN_CALLS)
-    add_servicer(server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(resources.aclose)
+        server = grpc.aio.server(
+            interceptors=[_Layers(layers)],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=settings.open_calls_limit + _SPARE_CALLS,
+        )
+        undo.push_async_callback(server.stop, None)
+        add_servicer(server)
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         address = _bind(server, settings.listen)
         await server.start()
-    except BaseException:
-        await resources.aclose()
-        raise
-    for name in ("", service):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", service):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        undo.pop_all()
     return Running(address, stats, server, health_servicer, resources, settings)
 
 
@@ -98,8 +106,7 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
-        message = f"cannot listen on {listen}: is something else listening there?"
-        raise OSError(message) from error
+        raise OSError(f"cannot listen on {listen}: is something else listening there?") from error
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 
@@ -172,12 +179,10 @@ def _checked(_method: Method, handler: Handler) -> Handler:
     @functools.wraps(handler)
     async def checking(request: Message, context: Context) -> Message:
         if isinstance(request, _Malformed):
-            message = "The request's bytes are no message of the method's request type."
-            raise MalformedRequestError(message)
+            raise MalformedRequestError("The request's bytes are no message of the method's request type.")
         path = _misread_field(request)
         if path is not None:
-            message = f"{path}: the field came with a wrong wire type."
-            raise MalformedRequestError(message, field=path)
+            raise MalformedRequestError(f"{path}: the field came with a wrong wire type.", field=path)
         return await handler(request, context)
 
     return checking
@@ -200,12 +205,17 @@ def _misread_field(message: Message) -> str | None:
     return None
 
 
-def _counted(stats: CallStats) -> Layer:
-    """Count calls that are open, and the most there ever were."""
+def _limited(limit: int, stats: CallStats) -> Layer:
+    """Count calls that are open, and the most there ever were; refuse one too many. Health is asked in any number."""
 
-    def wrap(_method: Method, handler: Handler) -> Handler:
+    def wrap(method: Method, handler: Handler) -> Handler:
+        if method.full_name.startswith(f"{health.SERVICE_NAME}/"):
+            return handler
+
         @functools.wraps(handler)
         async def counting(request: Message, context: Context) -> Message:
+            if stats.open_calls >= limit:
+                raise OverloadedError("Too many calls are open; try again a little later.")
             stats.open_calls += 1
             stats.peak_open_calls = max(stats.peak_open_calls, stats.open_calls)
             try:

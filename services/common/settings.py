@@ -1,6 +1,10 @@
-"""Settings: frozen dataclasses, read from the environment as LIBRETTO_<SERVICE>_<NAME>."""
+"""Settings: frozen dataclasses, read from the environment as LIBRETTO_<SERVICE>_<NAME>.
+
+Numbers are not negative. A field whose least value is another one says so: `field(metadata={"at_least": 1})`.
+"""
 
 import dataclasses
+import math
 import os
 import types
 import typing
@@ -28,8 +32,10 @@ class ServiceSettings:
     """The PostgreSQL database, `postgresql://…`."""
     fingerprint_key: str = field(repr=False)
     """The secret of the HMAC that recognises a request sent again. All replicas share it; changing it forgets them."""
-    pool_size: int = 4
+    pool_size: int = field(default=4, metadata={"at_least": 1})
     """Database connections at most."""
+    open_calls_limit: int = field(default=2_000, metadata={"at_least": 1})
+    """How many calls may be open at once; more are refused as OVERLOADED."""
     margin_ms: int = 10
     """How long before its caller gives up a call is answered."""
     minimum_ms: int = 20
@@ -59,7 +65,7 @@ def load(kind: type[S], service: str, environment: Mapping[str, str] = os.enviro
     for name, item in fields.items():
         if name in environment:
             try:
-                values[item.name] = _read(hints[item.name], environment[name])
+                values[item.name] = _read(hints[item.name], environment[name], item.metadata.get("at_least", 0))
             except ValueError as error:
                 problems.append(f"{name}: {error}")
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
@@ -72,23 +78,22 @@ def load(kind: type[S], service: str, environment: Mapping[str, str] = os.enviro
     return kind(**values)
 
 
-def _read(hint: Any, text: str) -> Any:  # noqa: ANN401 - the type is known only when it runs.
+def _read(hint: Any, text: str, at_least: float) -> Any:  # noqa: ANN401 - the type is known only when it runs.
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is Literal:
         if text not in typing.get_args(hint):
-            message = f"takes one of {', '.join(typing.get_args(hint))}"
-            raise ValueError(message)
+            raise ValueError(f"takes one of {', '.join(typing.get_args(hint))}")
         return text
-    if hint is bool:
-        if text not in {"true", "false"}:
-            message = "takes true or false"
-            raise ValueError(message)
-        return text == "true"
-    if hint in {int, float}:
-        try:
-            return hint(text)
-        except ValueError:
-            message = "takes a number"
-            raise ValueError(message) from None
-    return hint(text)
+    return _read_number(hint, text, at_least) if hint in {int, float} else hint(text)
+
+
+def _read_number(kind: type[int] | type[float], text: str, at_least: float) -> float:
+    sentence = f"takes a {'whole ' if kind is int else ''}number of {at_least:g} or more"
+    try:
+        number = kind(text)
+    except ValueError:
+        raise ValueError(sentence) from None
+    if not (math.isfinite(number) and number >= at_least):
+        raise ValueError(sentence)
+    return number

@@ -9,7 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Protocol
 
@@ -58,8 +58,7 @@ class Money:
     def __post_init__(self) -> None:
         """Refuse a currency that is not in ISO 4217: a fault of the code, as requests are checked at the edge."""
         if self.currency not in MINOR_DIGITS:
-            message = f"{self.currency!r} is no currency of ISO 4217"
-            raise ValueError(message)
+            raise ValueError(f"{self.currency!r} is no currency of ISO 4217")
 
     @property
     def digits(self) -> int:
@@ -69,8 +68,7 @@ class Money:
     def __add__(self, other: "Money") -> "Money":
         """Add an amount of the same currency."""
         if other.currency != self.currency:
-            message = f"cannot add {other.currency} to {self.currency}"
-            raise ValueError(message)
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
         return Money(self.currency, self.minor + other.minor)
 
     def __mul__(self, quantity: int) -> "Money":
@@ -88,18 +86,18 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A postal address, as `google.type.PostalAddress` states it."""
+    """A postal address, as `google.type.PostalAddress` states it; shown, it tells no more than its country."""
 
     region_code: str
-    address_lines: tuple[str, ...]
-    postal_code: str = ""
-    administrative_area: str = ""
-    locality: str = ""
-    sublocality: str = ""
-    language_code: str = ""
-    sorting_code: str = ""
-    organization: str = ""
-    recipients: tuple[str, ...] = ()
+    address_lines: tuple[str, ...] = field(repr=False)
+    postal_code: str = field(default="", repr=False)
+    administrative_area: str = field(default="", repr=False)
+    locality: str = field(default="", repr=False)
+    sublocality: str = field(default="", repr=False)
+    language_code: str = field(default="", repr=False)
+    sorting_code: str = field(default="", repr=False)
+    organization: str = field(default="", repr=False)
+    recipients: tuple[str, ...] = field(default=(), repr=False)
 
 
 def new_id(clock: Clock, source: random.Random) -> uuid.UUID:
@@ -203,6 +201,10 @@ class DeadlineExceededError(DomainError):
 
     kind, reason = ErrorKind.TOO_LATE, "DEADLINE_EXCEEDED"
 
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__("The time ran out; repeat with the same request_id to learn the outcome.")
+
 
 class ValidUntilPassedError(DomainError):
     """The call came after its valid_until; nothing was done."""
@@ -212,6 +214,12 @@ class ValidUntilPassedError(DomainError):
     def __init__(self) -> None:
         """Say what happened."""
         super().__init__("The request was valid until a time that has passed.")
+
+
+def check_valid_until(valid_until: dt.datetime | None, now: dt.datetime) -> None:
+    """Raise ValidUntilPassedError after the moment until which a request is valid; None stands for always."""
+    if valid_until is not None and now > valid_until:
+        raise ValidUntilPassedError
 
 
 class AlreadyUndoneError(DomainError):

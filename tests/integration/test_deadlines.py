@@ -93,7 +93,7 @@ async def test_a_call_with_too_little_time_left_is_refused_before_work_and_count
     stats.refused_for_deadline = 0
     async with shopping.locked(demanding, "catalog", "LOCK TABLE products"):
         refused = await refusal(demanding.pricing.CreateQuote(request_for(line(product)), timeout=1.0))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE")
+    assert (refused.code, refused.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
     assert stats.refused_for_deadline == 1
     assert await count_quotes(demanding) == 0
 

@@ -6,6 +6,9 @@ import pytest
 
 from scripts.lib import launcher as launcher_module
 from scripts.lib.launcher import LaunchError, Program, launching
+from services.checkout import journal, runner
+from services.common import database, tracing
+from services.common.settings import ServiceSettings
 
 WAIT_SECONDS = 20.0
 OBEDIENT = "import os, pathlib, signal; pathlib.Path(os.environ['READY']).touch(); signal.pause()"
@@ -60,6 +63,19 @@ async def test_a_program_that_does_not_stop_is_killed(tmp_path: Path, monkeypatc
         launcher.start(_program("one", STUBBORN, tmp_path))
         await launcher.until_ready(WAIT_SECONDS)
         assert await launcher.stop() == [("one", "was killed by SIGKILL")]
+
+
+def test_a_service_that_stops_as_slowly_as_it_may_is_not_killed() -> None:
+    """Checkout has the most to end: calls, sagas, journal, pool and spans, each within a bound of its own."""
+    settings = ServiceSettings(listen="", database_url="", fingerprint_key="")
+    bounds_seconds = (
+        (settings.drain_ms + settings.grace_ms) / 1000,
+        runner._STOP_SECONDS,  # noqa: SLF001 - these four are nobody else's business.
+        journal._LAST_SECONDS,  # noqa: SLF001
+        database._CLOSE_SECONDS,  # noqa: SLF001
+        tracing._SHUT_DOWN_SECONDS,  # noqa: SLF001
+    )
+    assert sum(bounds_seconds) < launcher_module._STOP_SECONDS  # noqa: SLF001
 
 
 async def test_a_program_that_is_started_again_leaves_its_former_log(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from services.common import deadline, values
-from services.common.client import MAX_MESSAGE_BYTES, open_channel
+from services.common.client import MAX_RESPONSE_BYTES, open_channel
 from services.common.deadline import DeadlineRules
 from services.common.errors import RemoteError
 from services.common.layers import Context
@@ -156,9 +156,9 @@ async def test_a_long_answer_is_taken() -> None:
         return pb.GetQuoteResponse(quote=quote_pb2.Quote(quote_id="x" * length))
 
     async with hosted(answer) as host, calling(host) as stub:
-        length = MAX_MESSAGE_BYTES - 100
+        length = MAX_RESPONSE_BYTES - 100
         assert len((await stub.GetQuote(REQUEST)).quote.quote_id) == length
-        length = MAX_MESSAGE_BYTES + 1
+        length = MAX_RESPONSE_BYTES + 1
         with pytest.raises(RemoteError) as caught:
             await stub.GetQuote(REQUEST)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -5,7 +5,7 @@ import pytest
 from google.type.postal_address_pb2 import PostalAddress
 from libretto.pricing.v1 import pricing_service_pb2 as pb
 
-from services.common.server import MAX_MESSAGE_BYTES
+from services.common.server import MAX_REQUEST_BYTES
 from tests.integration.common.host import hosted
 from tests.rpc import refusal
 
@@ -123,8 +123,8 @@ async def test_a_huge_message_is_refused_and_the_server_goes_on() -> None:
     """By the library, which does not read it whole; one below the limit is read."""
     async with hosted() as host:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await host.send("CreateQuote", b"\0" * (MAX_MESSAGE_BYTES + 1))
+            await host.send("CreateQuote", b"\0" * (MAX_REQUEST_BYTES + 1))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert host.handlers.requests == []
-        large = pb.CreateQuoteRequest(request_id="x" * (MAX_MESSAGE_BYTES - 100)).SerializeToString()
+        large = pb.CreateQuoteRequest(request_id="x" * (MAX_REQUEST_BYTES - 100)).SerializeToString()
         assert await host.send("CreateQuote", large) == b""

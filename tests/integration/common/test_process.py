@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,30 @@ BOUND_SECONDS = 30.0
 PREFIX = "LIBRETTO_INVENTORY_"
 SECRET = "key-that-must-not-be-shown"  # noqa: S105 - what tests look for where it must not be.
 
+INVENTORY = ("-m", "services.inventory")
+CARELESS = """
+import asyncio, gc
+from services.common.process import main
+from services.common.settings import ServiceSettings
+
+def fail(text):
+    raise ValueError(text)
+
+async def fail_later(text):
+    fail(text)
+
+async def serve(settings, telemetry):
+    asyncio.get_running_loop().call_soon(fail, settings.fingerprint_key)
+    forgotten = asyncio.create_task(fail_later(settings.fingerprint_key))
+    await asyncio.wait([forgotten])
+    del forgotten
+    gc.collect()
+    raise OSError("enough")
+
+main("inventory", ServiceSettings, serve)
+"""
+"""A service of which a callback and a task fail, and nobody looks."""
+
 Settings = dict[str, str]
 
 
@@ -39,10 +63,10 @@ async def _settings(postgres_url: str) -> AsyncIterator[Settings]:
 
 
 @contextmanager
-def started(settings: Settings) -> Iterator["subprocess.Popen[str]"]:
+def started(settings: Settings, program: Sequence[str] = INVENTORY) -> Iterator["subprocess.Popen[str]"]:
     """Start inventory with these settings and nothing else in its environment; it is gone after the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "services.inventory"],
+        [sys.executable, *program],
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
@@ -68,9 +92,9 @@ def next_event(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return event
 
 
-async def ended(settings: Settings) -> tuple[int, str]:
-    """Run inventory until it ends by itself; return its exit code and what it said."""
-    with started(settings) as process:
+async def ended(settings: Settings, *program: str) -> tuple[int, str]:
+    """Run inventory, or another program, until it ends by itself; return its exit code and what it said."""
+    with started(settings, program or INVENTORY) as process:
         _, said = await asyncio.to_thread(process.communicate, timeout=BOUND_SECONDS)
         return process.returncode, said
 
@@ -124,3 +148,15 @@ async def test_a_database_that_does_not_answer_ends_it_with_a_sentence(settings:
     assert code == 1
     (line,) = said.splitlines()
     assert line.startswith("inventory cannot start: The database is unavailable")
+
+
+async def test_what_nobody_catches_is_logged_without_its_text() -> None:
+    """Neither what the exception said nor the arguments of what failed, which the loop itself would print."""
+    settings = {"listen": "127.0.0.1:0", "database_url": "", "fingerprint_key": SECRET}
+    code, said = await ended(settings, "-c", CARELESS)
+    *lines, last = said.splitlines()
+    assert (code, last) == (1, "inventory cannot start: enough")
+    assert [(event["event"], event["error_type"]) for event in map(json.loads, lines)] == [
+        ("incident", "ValueError")
+    ] * 2
+    assert SECRET not in said

@@ -3,18 +3,20 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from libretto.pricing.v1 import pricing_service_pb2 as pb
 
-from services.common.server import MAX_OPEN_CALLS
+from services.common import server, tracing
+from services.common.settings import ServiceSettings
+from services.common.tracing import Telemetry
 from tests.integration.common.host import SERVICE, Gate, Host, hosted, soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -102,7 +104,6 @@ async def test_calls_that_are_open_together_are_counted() -> None:
         await running
         await host.send("GetQuote", b"")
         assert (host.running.stats.open_calls, host.running.stats.peak_open_calls) == (0, 7)
-    assert MAX_OPEN_CALLS >= 1_000
 
 
 async def refused_at_last(host: Host) -> None:
@@ -170,6 +171,50 @@ async def test_a_server_may_be_stopped_twice() -> None:
     async with hosted() as host:
         await soon(host.running.stop())
         await soon(host.running.stop())
+
+
+async def test_what_a_server_used_is_closed_even_if_its_stop_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that stays open would keep its connections until the process ends."""
+    async with hosted() as host:
+        with monkeypatch.context() as patched:
+            patched.setattr(health.aio.HealthServicer, "enter_graceful_shutdown", broken)
+            with pytest.raises(LookupError):
+                await soon(host.running.stop())
+        assert host.closed.is_set()
+
+
+async def test_a_start_that_fails_halfway_closes_what_was_handed_over() -> None:
+    """Whatever it was that failed, here the adding of the servicer."""
+    closed = asyncio.Event()
+    resources = AsyncExitStack()
+    resources.callback(closed.set)
+    settings = ServiceSettings(listen="127.0.0.1:0", database_url="", fingerprint_key="")
+
+    def add_servicer(_server: grpc.aio.Server) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await server.start(SERVICE, add_servicer, settings, Telemetry(tracing.new_provider("pricing")), resources)
+    assert closed.is_set()
+
+
+async def test_a_start_that_fails_at_its_end_leaves_nothing_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port is free again, though the failure that is kept still knows the server."""
+    async with hosted(listen="127.0.0.1:0") as host:
+        address = host.running.address
+    with monkeypatch.context() as patched:
+        patched.setattr(health.aio.HealthServicer, "set", broken)
+        with pytest.raises(LookupError) as kept:
+            async with hosted(listen=address):
+                pytest.fail("it serves, and tells nobody")
+    async with hosted(listen=address) as host:
+        await host.send("GetQuote", b"")
+    assert kept.tb
+
+
+async def broken(*_: object) -> None:
+    """Stand for a step that fails."""
+    raise LookupError
 
 
 async def test_a_free_port_is_chosen_and_told() -> None:

@@ -13,17 +13,17 @@ SECRET = "Ada Lovelace"  # noqa: S105 - what tests look for where it must not be
 class Task:
     """A task that notes when it is run, and may fail or hang."""
 
-    def __init__(self, *, fails_at: int = -1, hangs: bool = False) -> None:
+    def __init__(self, *, fails_at: int = -1, error: BaseException | None = None, hangs: bool = False) -> None:
         """Fail at one of the runs, or never end one."""
         self.runs: list[float] = []
         self.ended = False
-        self._fails_at, self._hangs = fails_at, hangs
+        self._fails_at, self._error, self._hangs = fails_at, error or ValueError(SECRET), hangs
 
     async def __call__(self) -> None:
         """Note the time."""
         self.runs.append(asyncio.get_running_loop().time())
         if len(self.runs) == self._fails_at:
-            raise ValueError(SECRET)
+            raise self._error
         if self._hangs:
             try:
                 await asyncio.Event().wait()
@@ -53,7 +53,20 @@ async def test_a_task_that_fails_is_logged_and_run_again() -> None:
     assert task.runs == [5.0, 10.0, 15.0, 20.0]
     (line,) = logs
     assert (line["log_level"], line["task"], line["error_type"]) == ("error", "tick", "ValueError")
+    assert any("__call__" in frame for frame in line["frames"])
     assert SECRET not in str(line)
+
+
+@in_virtual_time
+async def test_a_loop_outlives_a_cancellation_that_was_not_for_it() -> None:
+    """Such as that of a task which its own task awaited; it is logged like any failure."""
+    task = Task(fails_at=2, error=asyncio.CancelledError())
+    with capture_logs() as logs:
+        async with repeated("tick", 5.0, task, VirtualClock()):
+            await asyncio.sleep(17.0)
+    assert task.runs == [5.0, 10.0, 15.0]
+    (line,) = logs
+    assert (line["task"], line["error_type"]) == ("tick", "CancelledError")
 
 
 @in_virtual_time

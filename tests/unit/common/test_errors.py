@@ -191,6 +191,15 @@ async def test_what_no_one_expected_is_internal_and_only_its_id_is_told() -> Non
     assert SECRET not in str(line)
 
 
+def test_an_incident_is_logged_with_the_ids_of_what_it_befell() -> None:
+    """Beside the frames and the type of the error, so that whoever searches for an order finds it."""
+    with capture_logs() as logs:
+        errors.incident(ValueError(SECRET), order_id="42")
+    (line,) = logs
+    assert (line["order_id"], line["error_type"]) == ("42", "ValueError")
+    assert SECRET not in str(line)
+
+
 async def test_no_two_incidents_share_an_id() -> None:
     """Each is found by its own."""
     with capture_logs():
@@ -230,13 +239,18 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
     assert logs == []
 
 
-@pytest.mark.parametrize(
-    "code", [code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED, code_pb2.CANCELLED]
-)
+@pytest.mark.parametrize("code", [code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED, code_pb2.CANCELLED])
 async def test_a_service_that_does_not_answer_makes_us_unavailable(code: int) -> None:
     """With a wait of ours, and nothing of its text."""
     status = await status_of(remote(code, message=SECRET))
     assert status == to_status(values.DependencyUnavailableError("A service that is needed does not answer."))
+
+
+async def test_time_that_ran_out_further_down_was_our_caller_s() -> None:
+    """It is told so, and not that it should come back with as little time."""
+    assert await status_of(remote(code_pb2.DEADLINE_EXCEEDED, message=SECRET)) == to_status(
+        values.DeadlineExceededError()
+    )
 
 
 async def test_a_service_s_wait_is_handed_on() -> None:

@@ -1,7 +1,7 @@
 """Settings from the environment: typed, complete, and told apart from typing errors; secrets are never shown."""
 
 import importlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ class ShopSettings(ServiceSettings):
     """Settings with a field of every type."""
 
     share: float = 0.5
-    polite: bool = False
+    pause_seconds: float = field(default=1.0, metadata={"at_least": 0.01})
     folder: Path = Path("/var/shop")
 
 
@@ -52,22 +52,28 @@ def test_what_is_not_set_has_its_default() -> None:
 
 
 def test_each_setting_is_read_as_its_type() -> None:
-    """Whole numbers, decimals, yes or no, paths, one of a few words, and paths that may be absent."""
+    """Whole numbers, decimals, paths, one of a few words, and paths that may be absent."""
     settings = loaded(
         pool_size="8",
         share="0.25",
-        polite="true",
         folder="/srv",
         log_level="DEBUG",
         span_file="/tmp/spans",  # noqa: S108 - nothing is written there.
     )
     assert settings.pool_size == 8
     assert settings.share == 0.25
-    assert settings.polite is True
     assert settings.folder == Path("/srv")
     assert settings.log_level == "DEBUG"
     assert settings.span_file == Path("/tmp/spans")  # noqa: S108 - as above.
-    assert loaded(polite="false").polite is False
+
+
+def test_a_number_may_be_the_least_that_its_setting_takes() -> None:
+    """Zero where nothing else is said."""
+    assert loaded(pool_size="1").pool_size == 1
+    assert loaded(open_calls_limit="1").open_calls_limit == 1
+    assert loaded(pause_seconds="0.01").pause_seconds == 0.01
+    assert loaded(share="0").share == 0.0
+    assert loaded(drain_ms="0").drain_ms == 0
 
 
 def test_the_rules_of_deadlines_come_from_the_settings() -> None:
@@ -78,12 +84,18 @@ def test_the_rules_of_deadlines_come_from_the_settings() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("pool_size", "four", "takes a number"),
-        ("pool_size", "4.5", "takes a number"),
-        ("pool_size", "", "takes a number"),
-        ("share", "half", "takes a number"),
-        ("polite", "yes", "takes true or false"),
-        ("polite", "True", "takes true or false"),
+        ("pool_size", "four", "takes a whole number of 1 or more"),
+        ("pool_size", "4.5", "takes a whole number of 1 or more"),
+        ("pool_size", "", "takes a whole number of 1 or more"),
+        ("pool_size", "0", "takes a whole number of 1 or more"),
+        ("open_calls_limit", "0", "takes a whole number of 1 or more"),
+        ("grace_ms", "-1", "takes a whole number of 0 or more"),
+        ("grace_ms", "nan", "takes a whole number of 0 or more"),
+        ("share", "half", "takes a number of 0 or more"),
+        ("share", "nan", "takes a number of 0 or more"),
+        ("share", "inf", "takes a number of 0 or more"),
+        ("share", "-0.5", "takes a number of 0 or more"),
+        ("pause_seconds", "0", "takes a number of 0.01 or more"),
         ("log_level", "LOUD", "takes one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
@@ -99,7 +111,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert refusal(environment) == [
         "LIBRETTO_SHOP_DATABASE_URL must be set",
         "LIBRETTO_SHOP_FINGERPRINT_KEY must be set",
-        "LIBRETTO_SHOP_POOL_SIZE: takes a number",
+        "LIBRETTO_SHOP_POOL_SIZE: takes a whole number of 1 or more",
         "LIBRETTO_SHOP_POOLSIZE is no setting",
     ]
 
@@ -107,7 +119,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_secrets_are_not_shown() -> None:
     """Neither when settings are printed, nor when they are refused."""
     assert "secret" not in repr(loaded())
-    wrong = NEEDED | {"LIBRETTO_SHOP_POOL_SIZE": "secret-three", "LIBRETTO_SHOP_POLITE": "secret-four"}
+    wrong = NEEDED | {"LIBRETTO_SHOP_POOL_SIZE": "secret-three", "LIBRETTO_SHOP_SHARE": "secret-four"}
     assert "secret" not in "\n".join(refusal(wrong))
 
 

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from services.common import values
 from services.common.currencies import MINOR_DIGITS
 from services.common.values import (
+    Address,
     DomainError,
     ErrorKind,
     InvalidRequestError,
     Money,
     SystemClock,
+    ValidUntilPassedError,
     Violation,
+    check_valid_until,
     derived_id,
     new_id,
 )
@@ -168,7 +171,7 @@ def test_a_request_with_several_wrong_fields_has_the_reason_of_the_first() -> No
         (values.OutcomePendingError("later"), 0.2),
         (values.OverloadedError("later"), 1.0),
         (values.DependencyUnavailableError("later"), 1.0),
-        (values.DeadlineExceededError("late"), None),
+        (values.DeadlineExceededError(), None),
         (values.RequestIdReusedError(), None),
     ],
     ids=lambda value: type(value).__name__,
@@ -176,3 +179,29 @@ def test_a_request_with_several_wrong_fields_has_the_reason_of_the_first() -> No
 def test_only_an_error_that_may_pass_says_how_long_to_wait(error: DomainError, seconds: float | None) -> None:
     """A caller that is told nothing has no reason to repeat the call soon."""
     assert error.retry_after_seconds == seconds
+
+
+def test_an_address_shows_its_country_only() -> None:
+    """Whoever logs one by mistake gives nobody away."""
+    address = Address(
+        "DE",
+        ("Secret Street 1",),
+        postal_code="secret",
+        administrative_area="secret",
+        locality="secret",
+        sublocality="secret",
+        language_code="secret",
+        sorting_code="secret",
+        organization="secret",
+        recipients=("Ada Secret",),
+    )
+    assert repr(address) == "Address(region_code='DE')"
+
+
+def test_a_request_is_valid_until_its_moment_and_not_after() -> None:
+    """The moment itself is in time, and a request without one is valid for ever."""
+    moment = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    check_valid_until(None, moment)
+    check_valid_until(moment, moment)
+    with pytest.raises(ValidUntilPassedError):
+        check_valid_until(moment, moment + dt.timedelta(microseconds=1))

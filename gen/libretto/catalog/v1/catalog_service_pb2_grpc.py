@@ -33,7 +33,7 @@ class CatalogServiceStub:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     def __init__(self, channel):
@@ -87,7 +87,7 @@ class CatalogServiceServicer:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     def GetProduct(self, request, context):
@@ -203,7 +203,7 @@ class CatalogService:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     @staticmethod

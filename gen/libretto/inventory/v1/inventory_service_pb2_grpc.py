@@ -33,7 +33,7 @@ class InventoryServiceStub:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same reservation_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same reservation_id still acts only once.
     """
 
     def __init__(self, channel):
@@ -97,7 +97,7 @@ class InventoryServiceServicer:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same reservation_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same reservation_id still acts only once.
     """
 
     def GetStock(self, request, context):
@@ -246,7 +246,7 @@ class InventoryService:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same reservation_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same reservation_id still acts only once.
     """
 
     @staticmethod

@@ -33,7 +33,7 @@ class PaymentServiceStub:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     def __init__(self, channel):
@@ -77,7 +77,7 @@ class PaymentServiceServicer:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     def AuthorizePayment(self, request, context):
@@ -174,7 +174,7 @@ class PaymentService:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     @staticmethod

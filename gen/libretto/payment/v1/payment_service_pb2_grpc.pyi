@@ -34,7 +34,7 @@ class PaymentServiceStub:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     @_typing.overload
@@ -81,7 +81,7 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,7 +124,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days; after that an equal call on the same payment_id still acts only once.
+    Verdicts are kept for at least seven days; after that an equal call on the same payment_id still acts only once.
     """
 
     @_abc_1.abstractmethod

@@ -34,7 +34,7 @@ class PricingServiceStub:
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     @_typing.overload
@@ -62,7 +62,7 @@ class PricingServiceAsyncStub(PricingServiceStub):
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -86,7 +86,7 @@ class PricingServiceServicer(metaclass=_abc_1.ABCMeta):
     A request_id belongs to one method. Its first verdict, a success or a refusal of the domain, is kept and answered
     again byte for byte, also after the resource has moved on; Get shows the present. Wrong fields, OUTCOME_PENDING,
     DEPENDENCY_UNAVAILABLE and deadlines are no verdicts. Calls at the same time with one request_id wait for the first.
-    Verdicts are kept for seven days.
+    Verdicts are kept for at least seven days.
     """
 
     @_abc_1.abstractmethod
