@@ -126,7 +126,7 @@ def _show_table(shop: Shop) -> None:
     for name, address in shop.addresses.items():
         write_line(sys.stdout, f"    {name:16} {address:18} serving")
     write_line(sys.stdout, f"    {'postgresql':16} {shop.folder.postgres}")
-    _say(f"try: grpcurl -plaintext {shop.addresses['checkout']} list")
+    _say(f"try: .venv/bin/grpcurl -plaintext {shop.addresses['checkout']} list")
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 import random
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 from libretto.checkout.v1 import checkout_service_pb2_grpc
 
@@ -14,7 +15,7 @@ from services.checkout.messages import verdict_of
 from services.checkout.placing import Placing
 from services.checkout.runner import SagaRunner
 from services.checkout.service import CheckoutServicer
-from services.checkout.store import MIGRATIONS, OrderStore
+from services.checkout.store import OrderStore
 from services.common import server
 from services.common.client import open_channel
 from services.common.database import open_database
@@ -26,12 +27,13 @@ from services.common.tracing import Telemetry
 from services.common.values import SystemClock
 
 SERVICE = "libretto.checkout.v1.CheckoutService"
+_MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 async def serve(settings: CheckoutSettings, telemetry: Telemetry) -> Running:
     """Serve checkout until the result is stopped."""
     clock, source = SystemClock(), random.SystemRandom()
-    await migrate(settings.database_url, [COMMON_MIGRATIONS, MIGRATIONS])
+    await migrate(settings.database_url, [COMMON_MIGRATIONS, _MIGRATIONS])
     async with AsyncExitStack() as stack:
         database = await open_database(settings.database_url, application_name="checkout", maximum=settings.pool_size)
         stack.push_async_callback(database.close)

@@ -1,4 +1,4 @@
-"""Runs the saga of an order, by the table in saga.py and the rules of the design.
+"""Runs the saga of an order, by the table in saga.py. Why it is so: docs/adr/0006.
 
 It knows nothing of gRPC or SQL: participants, journal, time and randomness are ports. Each step's answer is one of
 three: done, refused for good, or not known yet, which is asked again with the same key until it is known.

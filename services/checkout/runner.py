@@ -20,6 +20,7 @@ from services.common.values import DomainError, OverloadedError
 T = TypeVar("T")
 
 _STOP_SECONDS: Final = 5.0
+_NAMED_ORDERS: Final = 20
 
 _log = get_logger(__name__)
 
@@ -86,7 +87,8 @@ class SagaRunner:
                     while self._tasks:  # Placing an order ends by beginning its saga.
                         await asyncio.wait(self._tasks)
             except TimeoutError:
-                _log.warning("sagas left open", count=len(self._tasks))
+                order_ids = [str(order_id) for order_id in self._verdicts]
+                _log.warning("sagas left open", count=len(order_ids), order_ids=order_ids[:_NAMED_ORDERS])
                 for task in (left := list(self._tasks)):
                     task.cancel()
                 await asyncio.wait(left)

@@ -67,7 +67,7 @@ def _place_order(request: pb.PlaceOrderRequest) -> Placement:
     with Fields() as fields:
         fields.request_id(request.request_id)
         quote_id = fields.uuid("quote_id", request.quote_id)
-        customer = _customer(fields.nested("customer", request.customer, present=request.HasField("customer")), request)
+        customer = _customer(fields.nested("customer", present=request.HasField("customer")), request)
         token = fields.token("payment_method_token", request.payment_method_token)
         address = fields.address(
             "shipping_address", request.shipping_address, present=request.HasField("shipping_address")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,7 +30,6 @@ from services.common.database import Connection, Database, DatabaseUnavailableEr
 from services.common.idempotency import Answered, Keyed, Refused, Undecided, Verdict
 from services.common.values import Address, DomainError, Money
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 METHOD: Final = "PlaceOrder"
 FIRST_EPOCH: Final = 1
 FIRST_SEQUENCE: Final = 1

@@ -18,7 +18,6 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 from google.type.postal_address_pb2 import PostalAddress
@@ -64,10 +63,10 @@ class Fields:
         """Note that a field is wrong."""
         self._violations.append(Violation(self._prefix + name, reason, description))
 
-    def nested(self, name: str, message: Message, *, present: bool) -> "Fields | None":
+    def nested(self, name: str, *, present: bool) -> "Fields | None":
         """Go into a required message; None, and a violation, where it is missing."""
         if not present:
-            self.refuse(name, "FIELD_REQUIRED", f"the {message.DESCRIPTOR.name} is missing")
+            self.refuse(name, "FIELD_REQUIRED", "is missing")
             return None
         return Fields(f"{self._prefix}{name}.", self._violations)
 
@@ -159,7 +158,7 @@ class Fields:
 
     def money(self, name: str, value: MoneyMessage, *, present: bool) -> Money:
         """Read a required amount: not negative, whole minor units, at most MONEY_LIMIT_MINOR of them."""
-        inner = self.nested(name, value, present=present)
+        inner = self.nested(name, present=present)
         if inner is None:
             return _NO_MONEY
         currency = inner.currency("currency_code", value.currency_code)
@@ -183,7 +182,7 @@ class Fields:
 
     def address(self, name: str, value: PostalAddress, *, present: bool) -> Address:
         """Read a required postal address."""
-        inner = self.nested(name, value, present=present)
+        inner = self.nested(name, present=present)
         if inner is not None:
             inner.matching("region_code", value.region_code, _REGION, "two capital letters of ISO 3166-1")
             if not 1 <= len(value.address_lines) <= _ADDRESS_LINES_LIMIT:

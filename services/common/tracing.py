@@ -19,7 +19,6 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.common.errors import StatusError, grpc_code
@@ -61,9 +60,9 @@ class Telemetry:
         sending.join(_SHUT_DOWN_SECONDS)
 
 
-def from_environment(service_name: str, span_file: Path | None, *, sampled_share: float = 1.0) -> Telemetry:
+def from_environment(service_name: str, span_file: Path | None) -> Telemetry:
     """Send spans by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT is set, and to a file where one is named."""
-    provider = new_provider(service_name, sampler=ParentBased(TraceIdRatioBased(sampled_share)))
+    provider = new_provider(service_name)
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415 - 0.1 s that most do not need.
             OTLPSpanExporter,
@@ -75,10 +74,10 @@ def from_environment(service_name: str, span_file: Path | None, *, sampled_share
     return Telemetry(provider)
 
 
-def new_provider(service_name: str, sampler: Sampler | None = None) -> TracerProvider:
-    """Make a provider that names its service and does nothing at the interpreter's exit."""
+def new_provider(service_name: str) -> TracerProvider:
+    """Make a provider that names its service, samples as the caller did, and does nothing at the interpreter's exit."""
     resource = Resource({"service.name": service_name, "service.namespace": "libretto"})
-    return TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+    return TracerProvider(resource=resource, shutdown_on_exit=False)
 
 
 class SpanFile(SpanExporter):

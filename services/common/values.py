@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 from services.common.currencies import MINOR_DIGITS
 
 MONEY_LIMIT_MINOR = 999_999_999_999
-"""The largest amount that a request may state, in minor units (design: money has a limit on its size)."""
+"""The largest amount that a request may state, in minor units."""
 
 
 class Clock(Protocol):

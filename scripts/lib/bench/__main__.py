@@ -27,6 +27,7 @@ from scripts.lib.shop_folder import passing_folder
 from services.common.database import DatabaseUnavailableError
 from services.common.postgres import EmbeddedPostgresError
 
+_MOST_ORDERS: Final = 1_000_000
 _LIMITS: Final = """\
 What the figures do not show: The load generator runs on the same cores as the shop (its CPU is listed), and so do the
 card processor and PostgreSQL. The loop is closed: a customer sends the next order when the last one is answered, so an
@@ -142,11 +143,10 @@ async def _run(shop: Shop, customers: Customers, concurrency: int, orders: int) 
 
 
 def _positive(text: str) -> int:
-    """Read a number from 1 to a million. Raises ValueError."""
-    number = int(text)
-    if not 1 <= number <= 1_000_000:  # noqa: PLR2004 - as told above, and as many pieces as may come in at once.
-        raise ValueError
-    return number
+    """Read a number of orders: at most as many pieces as may come in at once. Raises ArgumentTypeError."""
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_ORDERS:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 to {_MOST_ORDERS}")
+    return int(text)
 
 
 def _say(progress: str) -> None:

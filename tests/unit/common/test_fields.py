@@ -284,11 +284,10 @@ def test_each_later_twin_in_a_list_is_refused() -> None:
 
 def test_a_missing_message_is_refused_once_and_a_present_one_is_gone_into() -> None:
     """Paths grow with the depth."""
-    request = pb.CreateQuoteRequest()
 
     def read(fields: Fields) -> None:
-        assert fields.nested("address", request.shipping_address, present=False) is None
-        outer = fields.nested("customer", request, present=True)
+        assert fields.nested("address", present=False) is None
+        outer = fields.nested("customer", present=True)
         assert outer is not None
         (inner, _), *_ = outer.each("phones", ["x"], at_most=1)
         inner.text("number", "", at_most=9)
