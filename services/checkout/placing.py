@@ -5,6 +5,7 @@ import datetime as dt
 import random
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from opentelemetry import trace
 
@@ -59,13 +60,12 @@ class Placing:
             return verdict
         order = order or await self.store.get_by_request(request.request_id)
         _describe(order)
-        verdict = await self._wait(request, order)
-        if isinstance(verdict, Undecided):
-            order = await self.store.get(order.order_id)
-            if order.state is OrderState.PROCESSING:
-                return order
-            return await self.store.replayed(request) or verdict  # It was decided in the last moment.
-        return verdict
+        found = await self.sagas.verdict(order.order_id, _left_seconds())
+        if found is not None:
+            return found
+        if self.sagas.runs(order.order_id) and order.state is OrderState.PROCESSING:
+            return order  # Where the saga runs, nothing has to be read to answer, however busy the database is.
+        return await self._read(request, order.order_id)
 
     async def _place_new(self, request: Keyed[Placement]) -> tuple[Verdict, Order | None]:
         with self.sagas.room():
@@ -98,18 +98,20 @@ class Placing:
                 return verdict, order
         raise AssertionError("the last try returns or raises")
 
-    async def _wait(self, request: Keyed[Placement], order: Order) -> Verdict:
-        """Wait for a verdict until shortly before the call's time is over: from the saga here, or from the database."""
-        verdict = await self.sagas.verdict(order.order_id, max(0.0, _left_seconds()))
-        while verdict is None:
-            stored = await self.store.replayed(request)
+    async def _read(self, request: Keyed[Placement], order_id: UUID) -> Verdict | Order:
+        """Wait for the verdict of a saga that does not run here; shortly before the time is over, read the order."""
+        while True:
+            verdict = await self.store.replayed(request)
+            if verdict is not None and not isinstance(verdict, Undecided):
+                return verdict
             left_seconds = _left_seconds()
-            if stored is not None and not isinstance(stored, Undecided):
-                return stored
             if left_seconds <= 0:
-                return Undecided()
+                break
             await self.clock.sleep(min(_POLL_SECONDS, left_seconds))
-        return verdict
+        order = await self.store.get(order_id)
+        if order.state is OrderState.PROCESSING:
+            return order
+        return await self.store.replayed(request) or Undecided()  # It was decided in the last moment.
 
     def _order(self, request: Keyed[Placement], quote: Quote, now: dt.datetime) -> Order:
         command = request.command

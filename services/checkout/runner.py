@@ -68,12 +68,16 @@ class SagaRunner:
         with deadline.without_callers():
             self.undertake(self._run(order))
 
+    def runs(self, order_id: UUID) -> bool:
+        """Tell whether an order's saga runs here."""
+        return order_id in self._verdicts
+
     async def verdict(self, order_id: UUID, timeout_seconds: float) -> Answered | Refused | None:
         """Wait for the verdict of a saga that runs here; None when there is none in time, or no such saga."""
         waiting = self._verdicts.get(order_id)
         if waiting is None:
             return None
-        done, _ = await asyncio.wait([waiting], timeout=timeout_seconds)
+        done, _ = await asyncio.wait([waiting], timeout=max(0.0, timeout_seconds))
         return waiting.result() if done and not waiting.cancelled() else None
 
     @asynccontextmanager

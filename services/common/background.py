@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from services.common.errors import incident, is_being_cancelled
-from services.common.values import Clock
+from services.common.logs import get_logger
+from services.common.values import Clock, DependencyUnavailableError
+
+_log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -23,6 +26,8 @@ async def repeated(
                 if is_being_cancelled():
                     raise
                 incident(error, task=name)  # Something that the task awaited was cancelled, and not this loop.
+            except DependencyUnavailableError as error:  # It may pass, and the loop comes round again.
+                _log.warning("task put off", task=name, why=error.reason)
             except Exception as error:  # noqa: BLE001 - the top of a background loop: it must outlive what fails in it.
                 incident(error, task=name)
 

@@ -46,6 +46,9 @@ CODES = {
 
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 """The codes of a trouble that may be over when the dependency is called again."""
+VIOLATIONS_LIMIT = 16
+"""How many wrong fields a status names: it travels as metadata, of which callers take 8 KiB."""
+
 _DOMAIN_SUFFIX = ".libretto"
 _log = get_logger(__name__)
 
@@ -91,19 +94,20 @@ _CODES_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in 
 
 def to_status(error: DomainError) -> status_pb2.Status:
     """Turn a domain error into its status: code by kind, ErrorInfo, fields and wait where there are any."""
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=error.service + _DOMAIN_SUFFIX, metadata=dict(error.metadata)
-        )
-    ]
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=error.service + _DOMAIN_SUFFIX, metadata=dict(error.metadata)
+    )
+    details: list[Message] = [info]
     if isinstance(error, InvalidRequestError):
+        if len(error.violations) > VIOLATIONS_LIMIT:
+            info.metadata["violations"] = str(len(error.violations))
         details.append(
             error_details_pb2.BadRequest(
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(
                         field=violation.field, reason=violation.reason, description=violation.description
                     )
-                    for violation in error.violations
+                    for violation in error.violations[:VIOLATIONS_LIMIT]
                 ]
             )
         )

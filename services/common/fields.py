@@ -185,19 +185,19 @@ class Fields:
         inner = self.nested(name, present=present)
         if inner is not None:
             inner.matching("region_code", value.region_code, _REGION, "two capital letters of ISO 3166-1")
-            if not 1 <= len(value.address_lines) <= _ADDRESS_LINES_LIMIT:
-                reason = "FIELD_OUT_OF_RANGE" if value.address_lines else "FIELD_REQUIRED"
-                inner.refuse("address_lines", reason, f"takes 1 to {_ADDRESS_LINES_LIMIT} lines")
+            inner.texts("address_lines", value.address_lines, at_most=_ADDRESS_LINES_LIMIT)
             if value.revision:
                 inner.refuse("revision", "FIELD_OUT_OF_RANGE", "takes 0 only")
-            if len(value.recipients) > _ADDRESS_LINES_LIMIT:
-                inner.refuse("recipients", "FIELD_OUT_OF_RANGE", f"takes at most {_ADDRESS_LINES_LIMIT} lines")
-            for list_name in ("address_lines", "recipients"):
-                for index, line in enumerate(getattr(value, list_name)):
-                    inner.text(f"{list_name}[{index}]", line, at_most=_TEXT_LIMIT)
+            if value.recipients:
+                inner.texts("recipients", value.recipients, at_most=_ADDRESS_LINES_LIMIT)
             for text_name in _ADDRESS_TEXTS:
                 inner.text(text_name, getattr(value, text_name), at_most=_TEXT_LIMIT, required=False)
         return read_address(value)
+
+    def texts(self, name: str, values: Sequence[str], *, at_most: int) -> None:
+        """Check the texts of a required list of 1 to `at_most` items; none of them where it is longer."""
+        for index, (_, text) in enumerate(self.each(name, values, at_most=at_most)):
+            self.text(f"{name}[{index}]", text, at_most=_TEXT_LIMIT)
 
     def optional_enum(
         self,

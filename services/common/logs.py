@@ -27,11 +27,20 @@ def configure(service: str, level: str = "INFO") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of a module."""
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(module=name))
+
+
+class _LibraryHandler(logging.Handler):
+    """Says that a library had something to say, and where: its words may be a caller's, and stay out."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the place and the level of a record."""
+        get_logger(record.name).warning("library", level_of_library=record.levelname, line=record.lineno)
 
 
 def _add_trace(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

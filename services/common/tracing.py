@@ -6,6 +6,7 @@ refused card is an answer. Nothing here is global: a `Telemetry` is made at the 
 
 import functools
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from services.common.errors import StatusError, grpc_code
 from services.common.layers import Context, Handler, Layer, Method
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CODES_OF_OUR_FAULTS = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -108,7 +110,7 @@ def layer(telemetry: Telemetry) -> Layer:
 
         @functools.wraps(handler)
         async def traced(request: Message, context: Context) -> Message:
-            parent = _PROPAGATOR.extract(_text_metadata(context))
+            parent = _PROPAGATOR.extract(_caller_headers(context))
             with tracer.start_as_current_span(
                 method.full_name,
                 parent,
@@ -200,6 +202,11 @@ def _attributes(method: Method) -> dict[str, str]:
     return {"rpc.system.name": "grpc", "rpc.method": method.full_name}
 
 
-def _text_metadata(context: Context) -> dict[str, str]:
+def _caller_headers(context: Context) -> dict[str, str]:
+    """Take the caller's traceparent if it is one. Nothing else of his may travel to spans, rows and logs."""
     pairs = context.invocation_metadata() or ()
-    return {key: value for key, value in pairs if isinstance(value, str) and key in {"traceparent", "tracestate"}}
+    return {
+        key: value
+        for key, value in pairs
+        if key == "traceparent" and isinstance(value, str) and _TRACEPARENT.fullmatch(value)
+    }

@@ -18,6 +18,7 @@ from opentelemetry import trace
 from services.common import deadline, tracing
 from services.common.errors import incident
 from services.common.logs import get_logger
+from services.common.values import DependencyUnavailableError
 from services.payment.domain import (
     Authorization,
     AuthorizationState,
@@ -216,5 +217,7 @@ class Settlement:
 def _report(payment_id: UUID, flight: asyncio.Task[bool]) -> None:
     """Log what ended a flight that nobody expected; its intent stays, and is resolved later."""
     error = None if flight.cancelled() else flight.exception()
-    if error is not None:
+    if isinstance(error, DependencyUnavailableError):
+        _log.warning("settlement put off", payment_id=str(payment_id), why=error.reason)
+    elif error is not None:
         incident(error, payment_id=str(payment_id))

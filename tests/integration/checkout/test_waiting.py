@@ -1,14 +1,16 @@
 """How long a caller waits, and what becomes of an order whose caller waits no longer."""
 
 import asyncio
+from uuid import UUID
 
 import grpc
 import pytest
 from libretto.checkout.v1 import checkout_service_pb2 as pb
 from libretto.checkout.v1.order_pb2 import OrderState
 
-from services.checkout.domain import Order, Placement
-from services.checkout.placing import Placing
+from services.checkout.domain import Placement
+from services.checkout.runner import SagaRunner
+from services.checkout.store import OrderStore
 from services.common.database import ensure_database
 from services.common.idempotency import Keyed, Undecided, Verdict
 from tests.integration.card_processor import Processor
@@ -137,16 +139,24 @@ async def test_without_a_deadline_an_order_gets_the_methods_default(shop: Shop) 
 async def test_an_order_decided_in_the_last_moment_is_answered_with_its_verdict(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    """After the wait has ended in vain and before the order is read: a rejected order is never answered with OK."""
-    wait = Placing._wait  # noqa: SLF001 - the moment lies inside one call.
+    """After the last look at the verdict and before the order is read: a rejected order is never answered with OK."""
+    verdict, replayed = SagaRunner.verdict, OrderStore.replayed
+    looks: list[str] = []
 
-    async def wait_in_vain(placing: Placing, keyed: Keyed[Placement], order: Order) -> Verdict:
-        await wait(placing, keyed, order)
-        return Undecided()
+    async def elsewhere(sagas: SagaRunner, order_id: UUID, timeout_seconds: float) -> None:
+        await verdict(sagas, order_id, timeout_seconds)
 
-    monkeypatch.setattr(Placing, "_wait", wait_in_vain)
+    async def too_early(store: OrderStore, request: Keyed[Placement]) -> Verdict | None:
+        looks.append(request.request_id)
+        return Undecided() if len(looks) == 2 else await replayed(store, request)
+
+    monkeypatch.setattr(SagaRunner, "verdict", elsewhere)
+    monkeypatch.setattr(SagaRunner, "runs", lambda *_: False)
+    monkeypatch.setattr(OrderStore, "replayed", too_early)
+    monkeypatch.setattr("services.checkout.placing._left_seconds", lambda: 0.0 if looks[1:] else 5.0)
     request = place_request(await quoted(shop, await stocked(shop, 1)), token)
     first = await outcome(shop, request)
+    assert len(looks) == 3
     assert first == await outcome(shop, request)
     if token == "tok_declined":  # noqa: S105 - a test token.
         assert (await refusal(shop.checkout.PlaceOrder(request))).reason == "CARD_DECLINED"

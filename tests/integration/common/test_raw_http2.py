@@ -121,3 +121,27 @@ async def test_bytes_that_are_no_call_end_their_connection_and_nothing_else(data
     async with hosted() as host:
         assert await outcome(host, data) in {"refused", "closed"}
         assert await soon(host.send("GetQuote", b"")) == b""
+
+
+async def test_one_connection_of_calls_that_never_send_a_message_stops_nobody_else() -> None:
+    """Three thousand of them are begun; a caller on another connection, and the health check, are answered."""
+    half_calls = b"".join(
+        frame(HEADERS, END_HEADERS, stream, header_block(REQUEST_HEADERS)) for stream in range(1, 6001, 2)
+    )
+    async with hosted(open_calls_limit=2) as host, connected(host) as (_, writer):
+        writer.write(PREFACE + frame(SETTINGS, 0, 0) + half_calls)
+        await soon(writer.drain())
+        for _ in range(20):
+            assert await soon(host.send("GetQuote", b"")) == b""
+
+
+async def test_a_tracestate_goes_no_further() -> None:
+    """Whatever a caller writes into it: spans, rows and logs would keep it."""
+    async with hosted() as host:
+        metadata = (
+            (b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"),
+            (b"tracestate", b"mail=a@b.example"),
+        )
+        assert await outcome(host, request(*metadata)) == "answered"
+        (span,) = host.spans.get_finished_spans()
+        assert (f"{span.context.trace_id:x}", len(span.context.trace_state)) == ("ab" * 16, 0)

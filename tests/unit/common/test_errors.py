@@ -271,3 +271,16 @@ async def test_a_refusal_that_we_did_not_expect_of_a_service_is_an_incident(code
     assert (status.code, info_of(status).reason) == (code_pb2.INTERNAL, "INTERNAL")
     assert SECRET not in str(status)
     assert SECRET not in str(logs)
+
+
+def test_a_status_names_so_many_wrong_fields_that_callers_can_take_it() -> None:
+    """It travels as metadata, of which gRPC takes 8 KiB: sixteen are named, and how many there are is told."""
+    violations = [
+        Violation(f"lines[{place}].product_id", "FIELD_INVALID", "takes a UUID " + "x" * 60) for place in range(128)
+    ]
+    status = to_status(InvalidRequestError(violations))
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(bad)
+    assert (len(bad.field_violations), info.metadata["violations"]) == (16, "128")
+    assert status.ByteSize() < 4096

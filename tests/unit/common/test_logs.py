@@ -1,6 +1,7 @@
 """Log lines: JSON on standard error, with the service's name and the present trace."""
 
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,10 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     """Take back what a test configures."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     yield
+    root.handlers, root.level = handlers, level
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -63,3 +67,12 @@ def test_a_line_within_a_span_has_its_ids(capsys: Capture) -> None:
     context = span.get_span_context()
     assert (inside["trace_id"], inside["span_id"]) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
     assert "trace_id" not in outside
+
+
+def test_a_library_s_words_stay_out_of_the_logs(capsys: Capture) -> None:
+    """They may quote a caller, who would write lines of his own that way: only the place and the level are told."""
+    logs.configure("catalog")
+    logging.getLogger("opentelemetry.trace").warning("Invalid: %s", 'x\n{"event":"fake admin login"}')
+    (found,) = written(capsys)
+    assert (found["event"], found["module"], found["level_of_library"]) == ("library", "opentelemetry.trace", "WARNING")
+    assert "fake" not in str(found)

@@ -72,7 +72,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     prefix `ERROR_REASON_`, and the domain of those below is `common.libretto`.
 
     Wrong fields: `google.rpc.BadRequest` has a violation for each, with its path, its reason and no part of its value;
-    the ErrorInfo's reason is the first one's. A required number that is 0, an enum that is UNSPECIFIED, and an empty
+    the ErrorInfo's reason is the first one's. Of more than 16, the first 16 are named and the metadata violations tells
+    how many there are. A required number that is 0, an enum that is UNSPECIFIED, and an empty
     list or text count as missing. Lengths are counted in Unicode code points. A UUID has 36 characters; upper case is
     accepted, lower case answered. Page tokens have at most 2,048 characters.
     """
