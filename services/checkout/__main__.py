@@ -61,6 +61,7 @@ async def serve(settings: CheckoutSettings, telemetry: Telemetry) -> Running:
             settings,
             telemetry,
             stack.pop_all(),
+            on_stop=sagas.end_waits,
         )
 
 

@@ -105,7 +105,7 @@ class Placing:
             if verdict is not None and not isinstance(verdict, Undecided):
                 return verdict
             left_seconds = _left_seconds()
-            if left_seconds <= 0:
+            if left_seconds <= 0 or self.sagas.is_stopping:
                 break
             await self.clock.sleep(min(_POLL_SECONDS, left_seconds))
         order = await self.store.get(order_id)

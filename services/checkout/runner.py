@@ -42,6 +42,7 @@ class SagaRunner:
         self._verdicts: dict[UUID, asyncio.Future[Answered | Refused]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._expected = 0
+        self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @contextmanager
     def room(self) -> Iterator[None]:
@@ -73,12 +74,23 @@ class SagaRunner:
         return order_id in self._verdicts
 
     async def verdict(self, order_id: UUID, timeout_seconds: float) -> Answered | Refused | None:
-        """Wait for the verdict of a saga that runs here; None when there is none in time, or no such saga."""
+        """Wait for the verdict of a saga that runs here; None without one in time, at a stop, and for no such saga."""
         waiting = self._verdicts.get(order_id)
         if waiting is None:
             return None
-        done, _ = await asyncio.wait([waiting], timeout=max(0.0, timeout_seconds))
-        return waiting.result() if done and not waiting.cancelled() else None
+        ends = (waiting, self._stopping)
+        await asyncio.wait(ends, timeout=max(0.0, timeout_seconds), return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() and not waiting.cancelled() else None
+
+    def end_waits(self) -> None:
+        """Let nobody wait for a verdict any more, as this process is about to stop; the sagas go on."""
+        if not self._stopping.done():
+            self._stopping.set_result(None)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nobody may wait any more."""
+        return self._stopping.done()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -52,12 +52,14 @@ class Running:
     _health: health.aio.HealthServicer
     _resources: AsyncExitStack
     _settings: ServiceSettings
+    _on_stop: Callable[[], None]
 
     async def stop(self) -> None:
         """Say NOT_SERVING, give clients time to see it, end open calls within the grace, then close what was used."""
         try:
             await self._health.enter_graceful_shutdown()
             await asyncio.sleep(self._settings.drain_ms / 1000)
+            self._on_stop()
             await self._server.stop(self._settings.grace_ms / 1000)
         finally:
             await self._resources.aclose()
@@ -69,9 +71,12 @@ async def start(
     settings: ServiceSettings,
     telemetry: Telemetry,
     resources: AsyncExitStack,
+    *,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> Running:
     """Serve one gRPC service, such as `libretto.catalog.v1.CatalogService`, at the address of the settings.
 
+    `on_stop` is called when a stop begins, so that calls which wait for something may answer with what they have.
     `resources` is closed after the last call has ended, or at once when the start fails. Raises OSError where the
     address is taken.
     """
@@ -100,7 +105,7 @@ async def start(
         for name in ("", service):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         undo.pop_all()
-    return Running(address, stats, server, health_servicer, resources, settings)
+    return Running(address, stats, server, health_servicer, resources, settings, on_stop)
 
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:

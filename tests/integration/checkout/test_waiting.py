@@ -7,6 +7,8 @@ import grpc
 import pytest
 from libretto.checkout.v1 import checkout_service_pb2 as pb
 from libretto.checkout.v1.order_pb2 import OrderState
+from libretto.payment.v1.payment_pb2 import PaymentState
+from libretto.payment.v1.payment_service_pb2 import ListPaymentsRequest
 
 from services.checkout.domain import Placement
 from services.checkout.runner import SagaRunner
@@ -26,7 +28,7 @@ from tests.integration.checkout.shopping import (
     waits_for_a_lock,
 )
 from tests.rpc import refusal
-from tests.shop import Shop
+from tests.shop import Shop, open_shop
 
 SHORT_SECONDS = 0.5
 PROCESSING, CONFIRMED = OrderState.ORDER_STATE_PROCESSING, OrderState.ORDER_STATE_CONFIRMED
@@ -177,3 +179,22 @@ async def test_a_caller_of_another_replica_waits_for_the_same_verdict(
             waiting = asyncio.create_task(outcome(replica, request))
             assert (await placed(replica, request, SHORT_SECONDS)).state == PROCESSING
         assert await waiting == await outcome(shop, request)
+
+
+async def test_a_stop_lets_waiting_callers_have_the_order_as_it_stands(postgres_url: str, processor: Processor) -> None:
+    """They are answered at once, and not cut off when the grace is over; the saga is given its time."""
+    async with open_shop(postgres_url, processor) as house:
+        product = await stocked(house, 1)
+        quote = await quoted(house, product)
+
+        async def is_placed() -> bool:
+            return len(await shopping.orders_of_quote(house, quote)) == 1
+
+        async with stock_held(house, product.sku):
+            call = asyncio.create_task(placed(house, place_request(quote)))
+            await until(is_placed)
+            stop = asyncio.create_task(house.running["checkout"].stop())
+            assert (await call).state == PROCESSING
+        await stop
+        payments = await house.payment.ListPayments(ListPaymentsRequest())
+        assert [payment.state for payment in payments.payments] == [PaymentState.PAYMENT_STATE_CAPTURED]
