@@ -16,12 +16,16 @@ class Interrupts:
     """What came so far: nothing, or the signal that ends the work."""
 
     def __init__(self) -> None:
-        """Wait for signals from now on, in the running loop; one that is ignored, as by `nohup`, stays so."""
+        """Wait for signals from now on, in the running loop.
+
+        A hang-up that is ignored, as by `nohup`, stays so. An interrupt that is ignored does not: a script that starts
+        something beside itself has it so without meaning it.
+        """
         self._work: asyncio.Task[int] | None = None
         self._came = asyncio.Event()
         self.first: signal.Signals | None = None
         for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
 
     def break_off(self, work: "asyncio.Task[int] | None") -> None:
