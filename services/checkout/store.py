@@ -293,7 +293,7 @@ def _order(row: Record) -> Order:
         request_id=row["request_id"],
         quote_id=row["quote_id"],
         customer=Customer(row["customer_id"], row["customer_email"], row["customer_locale"]),
-        shipping_address=_address(json.loads(row["shipping_address"])),
+        shipping_address=Address.from_stored(json.loads(row["shipping_address"])),
         lines=tuple(_line(line) for line in json.loads(row["lines"])),
         total=Money(row["total_currency"], row["total_minor"]),
         coordination=Coordination(row["coordination"]),
@@ -307,11 +307,6 @@ def _order(row: Record) -> Order:
         rejection=None if rejection is None else Rejection(RejectionReason(rejection["reason"]), rejection["metadata"]),
         needs_attention=row["attention"] is not None,
     )
-
-
-def _address(value: dict[str, Any]) -> Address:
-    lists = {name: tuple(value[name]) for name in ("address_lines", "recipients")}
-    return Address(**(value | lists))
 
 
 def _line_json(line: OrderLine) -> dict[str, Any]:

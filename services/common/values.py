@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from services.common.currencies import MINOR_DIGITS
 
@@ -98,6 +98,12 @@ class Address:
     sorting_code: str = field(default="", repr=False)
     organization: str = field(default="", repr=False)
     recipients: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+        """Make it of what `dataclasses.asdict` made of one, read back from JSON: its lists become tuples again."""
+        lists = {name: tuple(stored[name]) for name in ("address_lines", "recipients")}
+        return cls(**{**stored, **lists})
 
 
 def new_id(clock: Clock, source: random.Random) -> uuid.UUID:

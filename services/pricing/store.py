@@ -131,7 +131,7 @@ def _quote(row: Any) -> Quote:  # noqa: ANN401 - as above.
         quote_id=row["quote_id"],
         lines=tuple(_line(line, currency) for line in json.loads(row["lines"])),
         total=Money(currency, row["total_minor"]),
-        shipping_address=_address(json.loads(row["shipping_address"])),
+        shipping_address=Address.from_stored(json.loads(row["shipping_address"])),
         create_time=row["create_time"],
         expire_time=row["expire_time"],
     )
@@ -145,11 +145,6 @@ def _line(stored: Mapping[str, Any], currency: str) -> QuoteLine:
         unit_price=Money(currency, stored["unit_price_minor"]),
         quantity=stored["quantity"],
     )
-
-
-def _address(stored: Mapping[str, Any]) -> Address:
-    lists = {name: tuple(stored[name]) for name in ("address_lines", "recipients")}
-    return Address(**{**stored, **lists})
 
 
 _READ = """
